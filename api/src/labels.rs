@@ -1,0 +1,1 @@
+//! Metric and log labels of a connection, built once from the model and shared by every reporter.

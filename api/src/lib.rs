@@ -1,0 +1,13 @@
+//! Words of the mesh: wire messages, the model, and the pure decisions made on it.
+//!
+//! No async, no I/O, no Kubernetes: every program and every other crate of the floor stands on this one.
+
+pub mod authz;
+pub mod identity;
+pub mod labels;
+pub mod policy;
+pub mod reason;
+pub mod select;
+pub mod service;
+pub mod wire;
+pub mod workload;

@@ -1,0 +1,1 @@
+//! Generated wire messages; see `proto/` and `tests/regenerate.rs`.
