@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The controller: Kubernetes objects in, what proxies are told out.
+
+pub mod snapshot;
