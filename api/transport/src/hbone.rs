@@ -1,0 +1,16 @@
+//! HBONE: TCP streams as HTTP/2 CONNECT inside mutual TLS, both ends, and the pool of tunnels.
+//!
+//! client: [`client::connect`] → [`Tunnel`] → [`Tunnel::open`] → [`Stream`]; server: [`server::serve`] → [`Ask`] →
+//! [`Respond`] → [`Stream`]; [`pool::Pool`] keeps a worker's tunnels.
+
+pub mod client;
+pub mod pool;
+pub mod server;
+mod settings;
+mod stream;
+
+pub use client::{ConnectError, ConnectRequest, Tunnel, TunnelError};
+pub use pool::{Directory, Key, OpenError, Pool, TunnelLoad};
+pub use server::{Ask, Respond};
+pub use settings::Settings;
+pub use stream::Stream;
