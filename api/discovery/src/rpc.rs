@@ -1,0 +1,4 @@
+//! Generated gRPC clients of the controller's two services.
+
+pub mod auth;
+pub mod discovery;
