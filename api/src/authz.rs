@@ -2,12 +2,19 @@
 //!
 //! The same evaluation decides, explains a denial, and re-judges open connections when policies change.
 
+use std::cmp::Reverse;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::identity::Identity;
-use crate::policy::{Policy, PolicyKey};
+use crate::matching;
+use crate::policy::{Policy, PolicyAction, PolicyKey, PolicyScope};
 use crate::reason::Reason;
+use crate::workload::Workload;
+
+#[cfg(test)]
+mod tests;
 
 /// What a connection is judged by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +73,36 @@ impl Attributes {
     }
 }
 
+impl PolicySet {
+    /// The set that judges `workload`, out of all policies known: those of its namespace, the mesh's, and those it
+    /// lists. A listed policy that is not among them is missing.
+    pub fn for_workload<'a>(workload: &Workload, known: impl IntoIterator<Item = &'a Arc<Policy>>) -> Self {
+        let mut missing = workload.policies.clone();
+        let mut policies = Vec::new();
+        for policy in known {
+            let listed = missing
+                .iter()
+                .position(|key| *key == policy.key)
+                .map(|at| missing.swap_remove(at));
+            let applies = match policy.scope {
+                PolicyScope::Global => true,
+                PolicyScope::Namespace => *policy.key.namespace == *workload.namespace,
+                PolicyScope::WorkloadSelector => listed.is_some(),
+            };
+            if applies {
+                policies.push(policy.clone());
+            }
+        }
+        Self { policies, missing }
+    }
+
+    fn enforced(&self, action: PolicyAction) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies
+            .iter()
+            .filter(move |policy| policy.action == action && !policy.dry_run)
+    }
+}
+
 impl Permit {
     /// What was judged.
     pub fn attributes(&self) -> &Attributes {
@@ -79,8 +116,129 @@ impl Permit {
 }
 
 impl Denied {
-    /// One line for logs: layer, policy, rule and the attribute that failed.
+    /// One line for logs: layer, reason, policy, rule and the attribute that failed.
     pub fn explain(&self) -> String {
-        format!("{}", self.reason)
+        let mut line = format!("layer=l4 reason={}", self.reason);
+        let mut add = |name: &str, value: Option<&dyn fmt::Display>| {
+            if let Some(value) = value {
+                line.push_str(&format!(" {name}={value}"));
+            }
+        };
+        add(
+            "policy",
+            self.policy.as_ref().map(|policy| policy as &dyn fmt::Display),
+        );
+        add("rule", self.rule.as_ref().map(|rule| rule as &dyn fmt::Display));
+        add(
+            "attribute",
+            self.attribute
+                .as_ref()
+                .map(|attribute| attribute as &dyn fmt::Display),
+        );
+        line
+    }
+}
+
+/// Judges a new connection: a matching DENY refuses it, so does a policy that has not arrived; then, if any ALLOW
+/// applies, one must match.
+pub fn decide(policies: &PolicySet, attributes: &Attributes) -> Result<Permit, Denied> {
+    refuse_denied(policies, attributes, Reason::PolicyDenied)?;
+    if let Some(key) = policies.missing.first() {
+        let policy = Some(key.clone());
+        return Err(Denied {
+            reason: Reason::PolicyUnknown,
+            policy,
+            rule: None,
+            attribute: None,
+        });
+    }
+    let by = find_allow(policies, attributes, Reason::PolicyDenied)?;
+    Ok(Permit {
+        attributes: attributes.clone(),
+        by,
+    })
+}
+
+/// Judges an open connection again after a change. A policy that has not arrived leaves it open until it does
+/// (policy.md rule 15): it may be the ALLOW that let the connection in under another name.
+pub fn recheck(policies: &PolicySet, attributes: &Attributes) -> Result<(), Denied> {
+    refuse_denied(policies, attributes, Reason::PolicyChanged)?;
+    if policies.missing.is_empty() {
+        find_allow(policies, attributes, Reason::PolicyChanged)?;
+    }
+    Ok(())
+}
+
+/// What each dry-run policy would say about a connection. Changes nothing.
+pub fn dry_run(policies: &PolicySet, attributes: &Attributes) -> Vec<DryRun> {
+    let judged = policies.policies.iter().filter(|policy| policy.dry_run);
+    judged
+        .map(|policy| DryRun {
+            policy: policy.key.clone(),
+            matched: matching::matching_rule(policy, attributes).is_some(),
+        })
+        .collect()
+}
+
+fn refuse_denied(policies: &PolicySet, attributes: &Attributes, reason: Reason) -> Result<(), Denied> {
+    for policy in policies.enforced(PolicyAction::Deny) {
+        if let Some(rule) = matching::matching_rule(policy, attributes) {
+            return Err(Denied {
+                reason,
+                policy: Some(policy.key.clone()),
+                rule: Some(rule),
+                attribute: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn find_allow(
+    policies: &PolicySet,
+    attributes: &Attributes,
+    reason: Reason,
+) -> Result<Option<PolicyKey>, Denied> {
+    let mut applies = false;
+    for policy in policies.enforced(PolicyAction::Allow) {
+        if matching::matching_rule(policy, attributes).is_some() {
+            return Ok(Some(policy.key.clone()));
+        }
+        applies = true;
+    }
+    if applies {
+        Err(nearest(policies, attributes, reason))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Explains why no ALLOW matched by the rule that came nearest; equally near ones are settled by name and place, so
+/// that the same connection always gets the same answer.
+fn nearest(policies: &PolicySet, attributes: &Attributes, reason: Reason) -> Denied {
+    let candidates = policies.enforced(PolicyAction::Allow).flat_map(|policy| {
+        let rules = policy.rules.iter().enumerate().map(move |(place, rule)| {
+            let fit = matching::fit(rule, attributes);
+            (Some(fit), &policy.key, Some(place))
+        });
+        // A policy without rules allows nothing; it is the nearest only if no other has a rule.
+        let bare = policy.rules.is_empty().then_some((None, &policy.key, None));
+        rules.chain(bare)
+    });
+    let best = candidates.max_by_key(|(fit, key, place)| {
+        (
+            fit.map(|fit| (fit.matched, Reverse(fit.missed))),
+            Reverse(*key),
+            Reverse(*place),
+        )
+    });
+    let (fit, policy, rule) = best.map_or((None, None, None), |(fit, key, place)| {
+        (fit, Some(key.clone()), place)
+    });
+    Denied {
+        reason,
+        policy,
+        rule,
+        attribute: fit.and_then(|fit| fit.first_missed),
     }
 }

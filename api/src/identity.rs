@@ -46,7 +46,10 @@ impl TrustDomain {
     pub fn new(name: &str) -> Result<Self, InvalidIdentity> {
         spiffe::TrustDomain::new(name)
             .map(|domain| Self(domain.as_str().into()))
-            .map_err(|cause| InvalidIdentity::Spiffe { text: name.to_owned(), cause: cause.to_string() })
+            .map_err(|cause| InvalidIdentity::Spiffe {
+                text: name.to_owned(),
+                cause: cause.to_string(),
+            })
     }
 
     /// The name.
@@ -70,7 +73,11 @@ impl fmt::Display for TrustDomain {
 
 impl Identity {
     /// Builds the identity of a service account.
-    pub fn new(domain: &TrustDomain, namespace: &str, service_account: &str) -> Result<Self, InvalidIdentity> {
+    pub fn new(
+        domain: &TrustDomain,
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<Self, InvalidIdentity> {
         format!("{SCHEME}{domain}/ns/{namespace}/sa/{service_account}").parse()
     }
 
@@ -104,8 +111,10 @@ impl FromStr for Identity {
     type Err = InvalidIdentity;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let id = SpiffeId::new(text)
-            .map_err(|cause| InvalidIdentity::Spiffe { text: text.to_owned(), cause: cause.to_string() })?;
+        let id = SpiffeId::new(text).map_err(|cause| InvalidIdentity::Spiffe {
+            text: text.to_owned(),
+            cause: cause.to_string(),
+        })?;
         let segments: Vec<&str> = id.path().split('/').collect();
         let ["", "ns", namespace, "sa", service_account] = segments[..] else {
             return Err(InvalidIdentity::Path(text.to_owned()));

@@ -4,7 +4,9 @@
 
 pub mod authz;
 pub mod identity;
+pub mod invalid;
 pub mod labels;
+mod matching;
 pub mod policy;
 pub mod reason;
 pub mod select;

@@ -9,6 +9,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use parse::InvalidPolicy;
+
 /// A policy's unique name, written `namespace/name`; the namespace is empty for mesh-wide ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct PolicyKey {
@@ -127,6 +133,9 @@ impl fmt::Display for PolicyKey {
 impl PolicyKey {
     /// Makes a key.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }

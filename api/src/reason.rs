@@ -96,7 +96,9 @@ impl Reason {
     /// Who caused it.
     pub fn blame(self) -> Blame {
         match self {
-            Self::PolicyDenied | Self::PolicyChanged | Self::BadRequest | Self::IllegalDestination => Blame::Downstream,
+            Self::PolicyDenied | Self::PolicyChanged | Self::BadRequest | Self::IllegalDestination => {
+                Blame::Downstream
+            }
             Self::IdleTimeout => Blame::Downstream,
             Self::TlsFailed
             | Self::HandshakeFailed
@@ -119,7 +121,10 @@ impl Reason {
 
     /// Whether another endpoint may be tried, provided no byte of the application was sent.
     pub fn retryable(self) -> bool {
-        matches!(self, Self::TlsFailed | Self::HandshakeFailed | Self::TimedOut | Self::ConnectFailed)
+        matches!(
+            self,
+            Self::TlsFailed | Self::HandshakeFailed | Self::TimedOut | Self::ConnectFailed
+        )
     }
 
     /// The reason in words, as logs and answers carry it (snake case, stable).

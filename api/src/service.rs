@@ -9,6 +9,12 @@ use serde::Serialize;
 use crate::identity::Identity;
 use crate::workload::{Network, NetworkAddress};
 
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use parse::InvalidService;
+
 /// A service's unique name, written `namespace/hostname`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct ServiceKey {
@@ -197,6 +203,9 @@ impl fmt::Display for ServiceKey {
 impl ServiceKey {
     /// Makes a key.
     pub fn new(namespace: &str, hostname: &str) -> Self {
-        Self { namespace: namespace.into(), hostname: hostname.into() }
+        Self {
+            namespace: namespace.into(),
+            hostname: hostname.into(),
+        }
     }
 }

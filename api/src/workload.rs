@@ -11,6 +11,12 @@ use crate::identity::{Identity, TrustDomain};
 use crate::policy::PolicyKey;
 use crate::service::{GatewayAddress, ServiceKey};
 
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use parse::InvalidWorkload;
+
 /// A workload's unique name, `cluster//Pod/namespace/name` for pods.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Uid(pub Arc<str>);
@@ -172,7 +178,10 @@ impl fmt::Display for NetworkAddress {
 impl NetworkAddress {
     /// Makes an address; IPv4-mapped IPv6 is folded to IPv4.
     pub fn new(network: Network, ip: IpAddr) -> Self {
-        Self { network, ip: ip.to_canonical() }
+        Self {
+            network,
+            ip: ip.to_canonical(),
+        }
     }
 }
 
