@@ -2,6 +2,7 @@
 //!
 //! Modelled on a watch channel: every piece of work holds a [`Watch`]; the last one dropped is the proof.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -33,19 +34,33 @@ pub enum Drained {
 #[derive(Debug)]
 pub struct Trigger {
     phase: watch::Sender<Phase>,
+    holders: Weak<()>,
 }
 
 /// Held by everything that must be waited for; also tells it when to stop.
 #[derive(Debug, Clone)]
 pub struct Watch {
     phase: watch::Receiver<Phase>,
+    // Counts the watches alone: a waiting future clones the receiver for as long as it waits.
+    _held: Arc<()>,
 }
 
 /// A connected trigger and watch.
 #[must_use]
 pub fn channel() -> (Trigger, Watch) {
     let (sender, receiver) = watch::channel(Phase::Running);
-    (Trigger { phase: sender }, Watch { phase: receiver })
+    let held = Arc::new(());
+    let trigger = Trigger {
+        phase: sender,
+        holders: Arc::downgrade(&held),
+    };
+    (
+        trigger,
+        Watch {
+            phase: receiver,
+            _held: held,
+        },
+    )
 }
 
 impl Trigger {
@@ -59,7 +74,7 @@ impl Trigger {
         if tokio::time::timeout(deadline, self.phase.closed()).await.is_ok() {
             return Drained::Clean;
         }
-        let remaining = self.phase.receiver_count();
+        let remaining = self.holders.strong_count();
         self.phase.send_replace(Phase::Forced);
         // Whether they made it or not, we are leaving.
         let _ = tokio::time::timeout(LAST_WORDS, self.phase.closed()).await;

@@ -55,7 +55,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
     let (name, unit) = UNITS
         .iter()
-        .find(|(_, unit)| nanoseconds % unit == 0)
+        .find(|(_, unit)| nanoseconds.is_multiple_of(*unit))
         .unwrap_or(&("ns", 1));
     format!("{}{name}", nanoseconds / unit)
 }

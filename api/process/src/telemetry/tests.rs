@@ -41,7 +41,7 @@ fn logged(format: Format, filter: &str, log: impl FnOnce(&LogHandle)) -> Vec<Str
 #[test]
 fn plain_lines_have_ztunnels_columns() {
     let lines = logged(Format::Plain, "info", |_| {
-        tracing::info!(target: "access", src.addr = %"10.0.0.1:1", bytes_sent = 5, error = "not today", "connection complete");
+        tracing::event!(target: "access", tracing::Level::INFO, src.addr = %"10.0.0.1:1", bytes_sent = 5, error = "not today", "connection complete");
         tracing::warn!(target: "access", "bare");
     });
     let columns: Vec<_> = lines[0].split('\t').collect();
