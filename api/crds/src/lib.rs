@@ -1,1 +1,33 @@
-//! Placeholder.
+//! The Kubernetes objects Ambit reads, in parsed form, and the [`source::Source`] they come from.
+//!
+//! Text → [`document`] (a tree with lines) → [`read`] (typed, validated) → [`directory`] (last good versions,
+//! overrides, changes) → [`source::SourceEvent`]s. One file per kind.
+
+pub mod authorization_policy;
+pub mod directory;
+pub mod document;
+pub mod endpoint_slice;
+pub mod enrolment;
+pub mod fault;
+pub mod kind;
+pub mod mesh_config;
+pub mod meta;
+pub mod namespace;
+pub mod node;
+pub mod object;
+pub mod peer_authentication;
+pub mod pod;
+pub mod read;
+pub mod service;
+pub mod service_account;
+pub mod source;
+pub mod status;
+pub mod workload_set;
+
+pub use directory::{DirectorySource, Loaded, load_once};
+pub use fault::{Fault, Severity};
+pub use kind::{Kind, Standing};
+pub use meta::{ObjectMeta, ObjectRef, Order};
+pub use object::{InvalidObject, Object};
+pub use source::{Source, SourceEvent, Started};
+pub use status::{Condition, Event, StatusWriter};
