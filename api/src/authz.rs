@@ -80,14 +80,12 @@ impl PolicySet {
         let mut missing = workload.policies.clone();
         let mut policies = Vec::new();
         for policy in known {
-            let listed = missing
-                .iter()
-                .position(|key| *key == policy.key)
-                .map(|at| missing.swap_remove(at));
+            let listed = missing.contains(&policy.key);
+            missing.retain(|key| *key != policy.key);
             let applies = match policy.scope {
                 PolicyScope::Global => true,
                 PolicyScope::Namespace => *policy.key.namespace == *workload.namespace,
-                PolicyScope::WorkloadSelector => listed.is_some(),
+                PolicyScope::WorkloadSelector => listed,
             };
             if applies {
                 policies.push(policy.clone());

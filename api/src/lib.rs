@@ -13,3 +13,6 @@ pub mod select;
 pub mod service;
 pub mod wire;
 pub mod workload;
+
+#[cfg(test)]
+mod arbitrary;

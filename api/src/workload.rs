@@ -13,7 +13,7 @@ use crate::service::{GatewayAddress, ServiceKey};
 
 mod parse;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use parse::InvalidWorkload;
 
