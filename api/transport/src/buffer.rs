@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::mem;
 
+use bytes::Bytes;
+
 /// Bytes one read may bring: sixteen TLS records, so that one call to the kernel carries many.
 pub(crate) const BUFFER: usize = 256 * 1024;
 
@@ -29,6 +31,15 @@ impl Buffer {
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
+    }
+
+    /// The first `length` bytes, to travel on: copied up to `copied` bytes, so that few bytes never hold a whole
+    /// buffer, in place above.
+    pub(crate) fn into_bytes(self, length: usize, copied: usize) -> Bytes {
+        if length <= copied {
+            return Bytes::copy_from_slice(&self.0[..length]);
+        }
+        Bytes::from_owner(self).slice(..length)
     }
 }
 

@@ -1,17 +1,29 @@
 //! Packets over a unix socket, each with at most one descriptor: how pods' namespaces are handed over.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    accept4, bind, connect, listen, recvmsg, sendmsg, socket,
+};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::sys;
 
 /// Largest packet we take. Istio's peers have a buffer of [`PEER_PACKET`] bytes: stay below that when sending.
 pub const MAX_PACKET: usize = 64 * 1024;
 
 /// Largest packet Istio's peers take.
 pub const PEER_PACKET: usize = 1024;
+
+/// Descriptors that one packet can carry at most.
+const SCM_MAX_FD: usize = 253;
+
+const FLAGS: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
 
 /// A listening SOCK_SEQPACKET socket.
 pub struct Listener(AsyncFd<OwnedFd>);
@@ -20,42 +32,98 @@ pub struct Listener(AsyncFd<OwnedFd>);
 pub struct Socket(AsyncFd<OwnedFd>);
 
 impl Listener {
-    /// Listens at a path; a stale socket file there is replaced, with mode 0600.
+    /// Listens at a path that only our own user may use; a stale socket file there is replaced.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        let _ = (
-            path,
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            SockFlag::SOCK_CLOEXEC,
-            Backlog::MAXCONN,
-        );
-        let _: Option<UnixAddr> = None;
-        Err(io::ErrorKind::Unsupported.into())
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+            std::fs::remove_file(path)?;
+        }
+        let fd = new_socket()?;
+        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        // Nobody can connect before listen, so there is no moment with wider permissions.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listen(&fd, Backlog::new(64)?)?;
+        sys::watch(fd).map(Self)
     }
 
     /// The next connection.
     pub async fn accept(&self) -> io::Result<Socket> {
-        let _ = self.0.as_fd();
-        Err(io::ErrorKind::Unsupported.into())
+        let accept = |fd: &OwnedFd| Ok(accept4(fd.as_raw_fd(), FLAGS)?);
+        let accepted = self.0.async_io(Interest::READABLE, accept).await?;
+        Socket::new(sys::own_received(accepted))
     }
 }
 
 impl Socket {
     /// Connects to a path.
-    pub async fn connect(path: &Path) -> io::Result<Self> {
-        let _ = path;
-        Err(io::ErrorKind::Unsupported.into())
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let fd = new_socket()?;
+        // A unix socket connects at once or not at all.
+        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Self::new(fd)
     }
 
-    /// Sends one packet.
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        sys::watch(fd).map(Self)
+    }
+
+    /// Sends one packet, which may not be empty: an empty one would look like the end.
     pub async fn send(&self, packet: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let _ = (packet, fd, self.0.as_fd());
-        Err(io::ErrorKind::Unsupported.into())
+        if packet.is_empty() || packet.len() > MAX_PACKET {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a packet has 1 to 65536 bytes",
+            ));
+        }
+        let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let control = if fds.is_empty() { &[][..] } else { &rights[..] };
+        let send = |socket: &OwnedFd| {
+            let data = [IoSlice::new(packet)];
+            Ok(sendmsg::<()>(
+                socket.as_raw_fd(),
+                &data,
+                control,
+                MsgFlags::MSG_NOSIGNAL,
+                None,
+            )?)
+        };
+        self.0.async_io(Interest::WRITABLE, send).await.map(drop)
     }
 
-    /// Receives one packet into `buffer`; `(0, None)` means that the peer closed.
+    /// Receives one packet into `buffer`; `(0, None)` means that the peer closed. A packet that does not fit, or that
+    /// carries more than one descriptor, is an error, and whatever descriptors came are closed.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-        let _ = buffer;
-        Err(io::ErrorKind::Unsupported.into())
+        self.0
+            .async_io(Interest::READABLE, |socket| receive(socket, buffer))
+            .await
     }
+}
+
+fn new_socket() -> io::Result<OwnedFd> {
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, FLAGS, None)?)
+}
+
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut data = [IoSliceMut::new(buffer)];
+    // Room for all that the kernel lets anybody send, so that a surplus is received and closed, never lost from view.
+    let mut control = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut data, Some(&mut control), flags)?;
+    let mut received = Vec::new();
+    // The kernel's truncation flag is checked below; what did arrive is owned, and so closed, first.
+    if let Ok(parts) = message.cmsgs() {
+        for part in parts {
+            if let ControlMessageOwned::ScmRights(fds) = part {
+                received.extend(fds.into_iter().map(sys::own_received));
+            }
+        }
+    }
+    let refused = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    if message.flags.contains(MsgFlags::MSG_TRUNC) {
+        return refused("a packet larger than the buffer");
+    }
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) || received.len() > 1 {
+        return refused("a packet with more than one descriptor");
+    }
+    Ok((message.bytes, received.pop()))
 }

@@ -8,9 +8,10 @@ pub mod pool;
 pub mod server;
 mod settings;
 mod stream;
+mod wire;
 
 pub use client::{ConnectError, ConnectRequest, Tunnel, TunnelError};
 pub use pool::{Directory, Key, OpenError, Pool, TunnelLoad};
 pub use server::{Ask, Respond};
 pub use settings::Settings;
-pub use stream::Stream;
+pub use stream::{Broken, Stream};

@@ -2,14 +2,21 @@
 
 mod direction;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ambit_api::reason::Reason;
 use tokio::net::TcpStream;
 
 use crate::hbone::Stream;
+use crate::socket;
+use direction::{Across, Down, Moved, Stop};
+
+/// Consecutive looks without a byte moved after which a relay is idle.
+const QUIET_LOOKS: u32 = 2;
 
 /// The other end of a relay.
 pub enum Far {
@@ -81,7 +88,7 @@ impl Ended {
 }
 
 /// Carries bytes both ways until both sides have ended, one is reset, `until` says why to stop, or nothing moved for
-/// `idle`.
+/// `idle` (give or take half of it).
 pub async fn relay(
     near: TcpStream,
     far: Far,
@@ -89,11 +96,137 @@ pub async fn relay(
     until: impl Future<Output = Reason>,
     idle: Duration,
 ) -> Tally {
-    drop((near, far, idle));
-    let reason = until.await;
+    let mut joined = Joined::new(near, far);
+    let mut until = pin!(until);
+    let mut quiet = pin!(quiet(counters, idle));
+    let ended = poll_fn(|cx| {
+        // Bytes first: what has arrived is carried even if this is the last turn.
+        if let Poll::Ready(ended) = joined.poll(counters, cx) {
+            return Poll::Ready(ended);
+        }
+        if let Poll::Ready(reason) = until.as_mut().poll(cx) {
+            return Poll::Ready(Ended::Cut(reason));
+        }
+        quiet.as_mut().poll(cx).map(|()| Ended::Cut(Reason::IdleTimeout))
+    })
+    .await;
+    if ended != Ended::Clean {
+        joined.reset();
+    }
     Tally {
         sent: counters.sent(),
         received: counters.received(),
-        ended: Ended::Cut(reason),
+        ended,
+    }
+}
+
+/// Resolves when the counters stood still for `idle`. Looks twice per `idle` instead of restarting a timer per byte.
+async fn quiet(counters: &Counters, idle: Duration) {
+    let mut before = None;
+    let mut still = 0;
+    while still < QUIET_LOOKS {
+        tokio::time::sleep(idle / QUIET_LOOKS).await;
+        let now = Some((counters.sent(), counters.received()));
+        still = if now == before { still + 1 } else { 0 };
+        before = now;
+    }
+}
+
+/// Both ends and what is on its way between them.
+struct Joined {
+    near: TcpStream,
+    far: FarEnd,
+    up: Progress,
+    down: Progress,
+}
+
+enum FarEnd {
+    Tcp {
+        socket: TcpStream,
+        up: Across,
+        down: Across,
+    },
+    Hbone {
+        stream: Stream,
+        down: Down,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Moving,
+    Ended,
+}
+
+impl Joined {
+    fn new(near: TcpStream, far: Far) -> Self {
+        let far = match far {
+            Far::Tcp(socket) => FarEnd::Tcp {
+                socket,
+                up: Across::default(),
+                down: Across::default(),
+            },
+            Far::Hbone(stream) => FarEnd::Hbone {
+                stream,
+                down: Down::default(),
+            },
+        };
+        Self {
+            near,
+            far,
+            up: Progress::Moving,
+            down: Progress::Moving,
+        }
+    }
+
+    fn poll(&mut self, counters: &Counters, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Err(Stop(side)) = self.advance(counters, cx) {
+            return Poll::Ready(Ended::Reset(side));
+        }
+        match (self.up, self.down) {
+            (Progress::Ended, Progress::Ended) => Poll::Ready(Ended::Clean),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn advance(&mut self, counters: &Counters, cx: &mut Context<'_>) -> Result<(), Stop> {
+        let near = &mut self.near;
+        if self.up == Progress::Moving {
+            let moved = match &mut self.far {
+                FarEnd::Tcp { socket, up, .. } => {
+                    up.poll((near, Side::Near), (socket, Side::Far), &counters.sent, cx)
+                }
+                FarEnd::Hbone { stream, .. } => direction::up(near, stream, &counters.sent, cx),
+            };
+            self.up = Progress::after(moved)?;
+        }
+        if self.down == Progress::Moving {
+            let moved = match &mut self.far {
+                FarEnd::Tcp { socket, down, .. } => {
+                    down.poll((socket, Side::Far), (near, Side::Near), &counters.received, cx)
+                }
+                FarEnd::Hbone { stream, down } => down.poll(stream, near, &counters.received, cx),
+            };
+            self.down = Progress::after(moved)?;
+        }
+        Ok(())
+    }
+
+    /// Resets both sides, so that neither takes what it has for complete.
+    fn reset(&mut self) {
+        socket::arm_reset(&self.near);
+        match &mut self.far {
+            FarEnd::Tcp { socket, .. } => socket::arm_reset(socket),
+            FarEnd::Hbone { stream, .. } => stream.reset(),
+        }
+    }
+}
+
+impl Progress {
+    fn after(moved: Moved) -> Result<Self, Stop> {
+        match moved {
+            Poll::Ready(outcome) => outcome.map(|()| Self::Ended),
+            Poll::Pending => Ok(Self::Moving),
+        }
     }
 }

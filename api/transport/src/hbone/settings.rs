@@ -28,6 +28,12 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a tunnel without streams stays open.
     pub idle_timeout: Duration,
+    /// Bytes waiting in a tunnel beyond which new streams go to another.
+    pub queue_mark: usize,
+    /// Tunnels of one worker for one source and destination.
+    pub max_tunnels_per_key: usize,
+    /// Tunnels of one worker.
+    pub max_tunnels: usize,
 }
 
 impl Default for Settings {
@@ -44,6 +50,64 @@ impl Default for Settings {
             preface_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(300),
+            queue_mark: 2 * 1024 * 1024,
+            max_tunnels_per_key: 16,
+            max_tunnels: 8192,
         }
+    }
+}
+
+/// Small frames cost more memory than flow control counts. h2 closes the whole tunnel when this many bytes of such
+/// overhead (256 less the payload, per waiting frame) pile up, so it must allow several streams whose windows are
+/// full of 20-byte writes: 64 MiB are 280 000 frames, some tens of MB.
+const SMALL_FRAME_BUDGET: usize = 64 * 1024 * 1024;
+
+/// Headers a server of ours may answer with.
+const CLIENT_HEADER_LIST: u32 = 16 * 1024;
+
+/// Headers a client may ask with: baggage and tracing.
+const SERVER_HEADER_LIST: u32 = 64 * 1024;
+
+/// Streams a peer may reset before we have even looked at them.
+const PENDING_RESETS: usize = 20;
+
+/// Stream errors of a peer after which it is told to calm down.
+const ERROR_RESETS: usize = 1024;
+
+/// Memory of header compression.
+const HEADER_TABLE: u32 = 4096;
+
+impl Settings {
+    pub(super) fn client(&self) -> h2::client::Builder {
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(self.stream_window)
+            .initial_connection_window_size(self.connection_window)
+            .max_frame_size(self.max_frame_size)
+            .max_header_list_size(CLIENT_HEADER_LIST)
+            .header_table_size(HEADER_TABLE)
+            .initial_max_send_streams(self.max_streams_per_tunnel)
+            .max_send_buffer_size(self.max_send_buffer)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(Some(ERROR_RESETS))
+            .data_frame_budget(SMALL_FRAME_BUDGET)
+            .enable_push(false);
+        builder
+    }
+
+    pub(super) fn server(&self) -> h2::server::Builder {
+        let mut builder = h2::server::Builder::new();
+        builder
+            .initial_window_size(self.stream_window)
+            .initial_connection_window_size(self.connection_window)
+            .max_frame_size(self.max_frame_size)
+            .max_header_list_size(SERVER_HEADER_LIST)
+            .header_table_size(HEADER_TABLE)
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .max_send_buffer_size(self.max_send_buffer)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(Some(ERROR_RESETS))
+            .data_frame_budget(SMALL_FRAME_BUDGET);
+        builder
     }
 }

@@ -1,1 +1,216 @@
-//! x.
+//! One direction of a relay, as a state machine that is polled: no buffer is held while nothing is in hand.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Side;
+use crate::buffer::{BUFFER, Buffer};
+use crate::hbone::{Broken, Stream};
+
+/// One DATA frame: with its head it fills sixteen TLS records exactly.
+const FRAME: usize = BUFFER - 9;
+
+/// Reads up to here are copied to memory of their own size; larger ones travel in the buffer they were read into.
+const COPIED: usize = BUFFER / 4;
+
+/// Chunks gathered into one write.
+const GATHERED: usize = 16;
+
+/// Turns a direction takes before other tasks get theirs.
+const TURNS: usize = 16;
+
+/// Stops both directions before their end: this side was reset or broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop(pub(super) Side);
+
+/// Outcome of polling: ready once the direction has ended cleanly.
+pub(super) type Moved = Poll<Result<(), Stop>>;
+
+/// A socket to a stream of a tunnel.
+pub(super) fn up(near: &mut TcpStream, far: &mut Stream, count: &AtomicU64, cx: &mut Context<'_>) -> Moved {
+    for _ in 0..TURNS {
+        let outcome = up_once(near, far, count, cx);
+        match outcome {
+            Poll::Ready(Ok(Some(_more))) => {}
+            Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(stop)) => return Poll::Ready(Err(stop)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    far.want_nothing();
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+fn up_once(
+    near: &mut TcpStream,
+    far: &mut Stream,
+    count: &AtomicU64,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<usize>, Stop>> {
+    // Credit is asked for only with data at the door: it is taken from the tunnel's other streams.
+    if near
+        .poll_read_ready(cx)
+        .map_err(|_| Stop(Side::Near))?
+        .is_pending()
+    {
+        far.want_nothing();
+        return match far.poll_reset(cx) {
+            Poll::Ready(broken) => over(broken),
+            Poll::Pending => Poll::Pending,
+        };
+    }
+    let credit = match ready!(far.poll_credit(cx, FRAME)) {
+        Ok(credit) => credit,
+        Err(broken) => return over(broken),
+    };
+    let mut buffer = Buffer::take();
+    let mut space = ReadBuf::new(&mut buffer.bytes_mut()[..credit]);
+    ready!(Pin::new(near).poll_read(cx, &mut space)).map_err(|_| Stop(Side::Near))?;
+    let read = space.filled().len();
+    let outcome = if read == 0 {
+        far.finish()
+    } else {
+        far.send(buffer.into_bytes(read, COPIED))
+    };
+    if let Err(broken) = outcome {
+        return over(broken);
+    }
+    count.fetch_add(read as u64, Relaxed);
+    Poll::Ready(Ok((read > 0).then_some(read)))
+}
+
+/// A peer that has sent everything and wants nothing more ends this direction only; what it sent is still delivered.
+fn over(broken: Broken) -> Poll<Result<Option<usize>, Stop>> {
+    Poll::Ready(match broken {
+        Broken::Done => Ok(None),
+        Broken::Reset => Err(Stop(Side::Far)),
+    })
+}
+
+/// A stream of a tunnel to a socket; holds only chunks that the socket has not taken, whose credit the peer lacks.
+#[derive(Default)]
+pub(super) struct Down {
+    waiting: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl Down {
+    pub(super) fn poll(
+        &mut self,
+        far: &mut Stream,
+        near: &mut TcpStream,
+        count: &AtomicU64,
+        cx: &mut Context<'_>,
+    ) -> Moved {
+        for _ in 0..TURNS {
+            self.gather(far, cx)?;
+            if self.waiting.is_empty() {
+                if !self.ended {
+                    return Poll::Pending;
+                }
+                return Pin::new(near).poll_shutdown(cx).map_err(|_| Stop(Side::Near));
+            }
+            let written = ready!(self.write(near, cx)).map_err(|_| Stop(Side::Near))?;
+            self.took(written);
+            far.release(written);
+            count.fetch_add(written as u64, Relaxed);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn gather(&mut self, far: &mut Stream, cx: &mut Context<'_>) -> Result<(), Stop> {
+        while !self.ended && self.waiting.len() < GATHERED {
+            match far.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => {}
+                Poll::Ready(Some(Ok(chunk))) => self.waiting.push_back(chunk),
+                Poll::Ready(Some(Err(Broken::Reset))) => return Err(Stop(Side::Far)),
+                Poll::Ready(Some(Err(Broken::Done)) | None) => self.ended = true,
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, near: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.waiting.len() == 1 {
+            return Pin::new(near).poll_write(cx, &self.waiting[0]);
+        }
+        let mut slices = [IoSlice::new(&[]); GATHERED];
+        for (slice, chunk) in slices.iter_mut().zip(&self.waiting) {
+            *slice = IoSlice::new(chunk);
+        }
+        Pin::new(near).poll_write_vectored(cx, &slices[..self.waiting.len()])
+    }
+
+    fn took(&mut self, mut count: usize) {
+        while count > 0 {
+            let Some(first) = self.waiting.front_mut() else {
+                return;
+            };
+            if first.len() > count {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.waiting.pop_front();
+        }
+    }
+}
+
+/// A socket to a socket; holds only what the other has not taken.
+#[derive(Default)]
+pub(super) struct Across {
+    waiting: Bytes,
+}
+
+impl Across {
+    pub(super) fn poll(
+        &mut self,
+        (from, from_side): (&mut TcpStream, Side),
+        (to, to_side): (&mut TcpStream, Side),
+        count: &AtomicU64,
+        cx: &mut Context<'_>,
+    ) -> Moved {
+        for _ in 0..TURNS {
+            while !self.waiting.is_empty() {
+                let written =
+                    ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting)).map_err(|_| Stop(to_side))?;
+                self.waiting.advance(written);
+                count.fetch_add(written as u64, Relaxed);
+            }
+            ready!(from.poll_read_ready(cx)).map_err(|_| Stop(from_side))?;
+            let mut buffer = Buffer::take();
+            let mut space = ReadBuf::new(buffer.bytes_mut());
+            ready!(Pin::new(&mut *from).poll_read(cx, &mut space)).map_err(|_| Stop(from_side))?;
+            let read = space.filled().len();
+            if read == 0 {
+                return Pin::new(to).poll_shutdown(cx).map_err(|_| Stop(to_side));
+            }
+            let mut taken = 0;
+            while taken < read {
+                match Pin::new(&mut *to).poll_write(cx, &buffer.bytes()[taken..read]) {
+                    Poll::Ready(Ok(written)) => taken += written,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop(to_side))),
+                    Poll::Pending => break,
+                }
+            }
+            count.fetch_add(taken as u64, Relaxed);
+            if taken < read {
+                self.waiting = buffer.into_bytes(read, BUFFER).slice(taken..);
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
