@@ -1,0 +1,41 @@
+//! The last step inside the pod: connecting the application, as the original client where that is possible.
+
+use std::net::SocketAddr;
+
+use ambit_transport::addr::{ClientAddr, ServerAddr};
+use ambit_transport::socket::{self, DialError, DialOptions};
+use tokio::net::TcpStream;
+use tracing::warn;
+
+use crate::mesh::Mesh;
+use crate::pods::Pod;
+use crate::settings::OriginalSource;
+
+/// Connects the application, showing it the client's address (port chosen by the kernel).
+///
+/// A pod that calls itself keeps its own address: the answer to a spoofed one would not come back to us.
+pub async fn dial(
+    pod: &Pod,
+    client: ClientAddr,
+    application: SocketAddr,
+    mesh: &Mesh,
+) -> Result<TcpStream, DialError> {
+    let data = &mesh.settings.data;
+    let spoof = data.original_source != OriginalSource::Off && client.ip() != application.ip();
+    let options = DialOptions {
+        mark: Some(data.mark),
+        bind: spoof.then(|| SocketAddr::new(client.ip(), 0)),
+        timeout: data.connect_timeout,
+        ..DialOptions::default()
+    };
+    let to = ServerAddr::from(application);
+    match socket::dial(&pod.netns, to, &options).await {
+        Err(DialError::Socket { cause, .. })
+            if options.bind.is_some() && data.original_source == OriginalSource::BestEffort =>
+        {
+            warn!(%pod, %cause, "cannot keep the client's address towards the application");
+            socket::dial(&pod.netns, to, &DialOptions { bind: None, ..options }).await
+        }
+        outcome => outcome,
+    }
+}

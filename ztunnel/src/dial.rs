@@ -1,0 +1,144 @@
+//! A hop becomes the far end of a connection: a plain socket, or a stream of a tunnel, both from inside the pod's
+//! network namespace.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ambit_api::reason::Reason;
+use ambit_api::workload::Workload;
+use ambit_discovery::credentials::Held;
+use ambit_discovery::resolve::{Hop, Plain, Tunnel};
+use ambit_transport::addr::ServerAddr;
+use ambit_transport::hbone::client::{self, ConnectError, ConnectRequest, TunnelError};
+use ambit_transport::hbone::pool::{Key, OpenError};
+use ambit_transport::relay::Far;
+use ambit_transport::socket::{self, DialError, DialOptions};
+use ambit_transport::tls::{self, TlsError};
+
+use crate::headers;
+use crate::mesh::{Mesh, World};
+use crate::pods::Pod;
+
+/// Why a hop could not be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum DialFailed {
+    /// TCP.
+    #[error("{0}")]
+    Tcp(#[from] DialError),
+    /// The tunnel.
+    #[error("{0}")]
+    Tunnel(#[from] OpenError<TunnelFailed>),
+    /// No certificate in time.
+    #[error("no certificate for {0}")]
+    NoCertificate(String),
+}
+
+/// Why a tunnel could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelFailed {
+    /// TCP.
+    #[error("{0}")]
+    Tcp(#[from] DialError),
+    /// TLS.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// HTTP/2.
+    #[error("{0}")]
+    Http2(#[from] TunnelError),
+}
+
+impl DialFailed {
+    /// What it means for the connection.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Tcp(failed) => failed.reason(),
+            Self::Tunnel(failed) => failed.reason(TunnelFailed::reason),
+            Self::NoCertificate(_) => Reason::NoCertificate,
+        }
+    }
+
+    /// The status of a CONNECT that was refused, for the log.
+    pub fn refused(&self) -> Option<u16> {
+        match self {
+            Self::Tunnel(OpenError::Connect(ConnectError::Refused(status))) => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+}
+
+impl TunnelFailed {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Tcp(failed) => failed.reason(),
+            Self::Tls(failed) => failed.reason(),
+            Self::Http2(failed) => failed.reason(),
+        }
+    }
+}
+
+/// Connects one hop.
+pub async fn dial(
+    pod: &Arc<Pod>,
+    source: &Workload,
+    hop: &Hop,
+    mesh: &Mesh,
+    world: &World,
+) -> Result<Far, DialFailed> {
+    match hop {
+        Hop::Plain(plain) => Ok(Far::Tcp(to_plain(pod, plain, mesh).await?)),
+        Hop::Tunnel(tunnel) => to_tunnel(pod, source, tunnel, mesh, world).await,
+    }
+}
+
+fn options(mesh: &Mesh) -> DialOptions {
+    let data = &mesh.settings.data;
+    DialOptions { mark: Some(data.mark), timeout: data.connect_timeout, ..DialOptions::default() }
+}
+
+async fn to_plain(pod: &Pod, plain: &Plain, mesh: &Mesh) -> Result<tokio::net::TcpStream, DialError> {
+    socket::dial(&pod.netns, ServerAddr::from(plain.server), &options(mesh)).await
+}
+
+async fn to_tunnel(
+    pod: &Arc<Pod>,
+    source: &Workload,
+    tunnel: &Tunnel,
+    mesh: &Mesh,
+    world: &World,
+) -> Result<Far, DialFailed> {
+    let key = Key {
+        pod: pod.uid.clone(),
+        identity: pod.identity.clone(),
+        to: ServerAddr::from(tunnel.server),
+        expected: tunnel.expected.clone(),
+    };
+    let held = certificate(pod, mesh).await?;
+    let request = ConnectRequest {
+        authority: tunnel.authority.to_string(),
+        headers: headers::connect(source, tunnel.service.as_deref()),
+    };
+    let within = mesh.settings.data.connect_timeout;
+    let options = DialOptions { keepalive: None, ..options(mesh) };
+    let stream = world
+        .pool
+        .open(&key, &request, || async {
+            let stream = socket::dial(&pod.netns, key.to, &options).await?;
+            let config = held.client.expecting(key.expected.clone());
+            let (stream, peer) = tls::connect(stream, config, within).await?;
+            Ok(client::connect(stream, peer, &mesh.hbone).await?)
+        })
+        .await?;
+    Ok(Far::Hbone(stream))
+}
+
+/// The pod's certificate, waiting a little for one that is on its way.
+pub async fn certificate(pod: &Pod, mesh: &Mesh) -> Result<Arc<Held>, DialFailed> {
+    let mut state = pod.credentials.clone();
+    if let Some(held) = state.borrow().usable_at(SystemTime::now()) {
+        return Ok(held.clone());
+    }
+    let usable = state.wait_for(|state| state.usable_at(SystemTime::now()).is_some());
+    let waited = tokio::time::timeout(mesh.settings.data.configuration_wait, usable).await;
+    let held = waited.ok().and_then(Result::ok).and_then(|state| state.usable_at(SystemTime::now()).cloned());
+    held.ok_or_else(|| DialFailed::NoCertificate(pod.identity.to_string()))
+}

@@ -1,0 +1,76 @@
+//! What every connection of this process shares, and what belongs to one worker alone.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use ambit_discovery::credentials::Credentials;
+use ambit_discovery::view::View;
+use ambit_process::drain::Watch;
+use ambit_process::workers::{Worker, Workers};
+use ambit_transport::hbone;
+use ambit_transport::hbone::pool::{Directory, Pool};
+
+use crate::dial::TunnelFailed;
+use crate::limit::Limits;
+use crate::report::{Report, Shard};
+use crate::settings::Settings;
+
+/// Shared by all: read-only handles, cheap to use from any worker.
+pub struct Mesh {
+    /// Settings.
+    pub settings: Settings,
+    /// What is known of the mesh.
+    pub view: View,
+    /// Our pods' certificates.
+    pub credentials: Credentials,
+    /// Metrics and the access log.
+    pub report: Report,
+    /// The data plane's threads.
+    pub workers: Workers,
+    /// Which worker has a tunnel with room.
+    pub directory: Directory,
+    /// The end of the process.
+    pub drain: Watch,
+    /// Limits on open connections.
+    pub limits: Limits,
+    /// HTTP/2 parameters of tunnels.
+    pub hbone: hbone::Settings,
+    /// Open connections of the whole process.
+    pub open: Arc<AtomicUsize>,
+}
+
+/// One worker's own: tunnels and metric shard. Never leaves its thread.
+pub struct World {
+    /// Tunnels this worker opened.
+    pub pool: Pool<TunnelFailed>,
+    /// This worker's part of the metrics.
+    pub shard: Shard,
+}
+
+thread_local! {
+    static WORLD: OnceCell<Rc<World>> = const { OnceCell::new() };
+}
+
+impl World {
+    /// Makes the calling worker's world. Called once on each worker before any connection.
+    pub fn establish(self) {
+        WORLD.with(|world| {
+            // A second call would be a programming error; the first world stays.
+            let _ = world.set(Rc::new(self));
+        });
+    }
+
+    /// The calling worker's world; `None` outside workers.
+    pub fn current() -> Option<Rc<World>> {
+        WORLD.with(|world| world.get().cloned())
+    }
+}
+
+impl Mesh {
+    /// The worker with the least open connections.
+    pub fn least_loaded(&self) -> usize {
+        self.workers.least_loaded().map_or(0, Worker::index)
+    }
+}

@@ -1,0 +1,161 @@
+//! One connection leaving a pod: capture → resolve → dial → relay → report.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ambit_api::reason::Reason;
+use ambit_api::workload::{Uid, Workload};
+use ambit_discovery::resolve::{self, Ask, Hop, Unresolved};
+use ambit_process::spawn::spawn_local;
+use ambit_transport::addr::ServerAddr;
+use ambit_transport::hbone::pool::Key;
+use ambit_transport::relay::{Far, relay};
+use ambit_transport::socket;
+
+use crate::capture::{Captured, hand_over};
+use crate::dial::{self, DialFailed};
+use crate::mesh::{Mesh, World};
+use crate::pods::Pod;
+use crate::report::{Direction, Record};
+use crate::revoke;
+
+/// Endpoints one connection may try before it fails; none has seen a byte of the application.
+const ATTEMPTS: usize = 3;
+
+/// A connection with its way, ready for the worker that owns the tunnel.
+pub struct Placed {
+    captured: Captured,
+    source: Arc<Workload>,
+    hop: Result<Hop, Unresolved>,
+}
+
+/// Why an outbound connection failed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("this pod's configuration has not arrived")]
+    Unknown,
+    #[error("{0}")]
+    Unresolved(#[from] Unresolved),
+    #[error("{0}")]
+    Dial(#[from] DialFailed),
+    #[error("the pod is gone")]
+    Gone,
+}
+
+impl Failed {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Unknown => Reason::WorkloadUnknown,
+            Self::Unresolved(unresolved) => unresolved.reason,
+            Self::Dial(failed) => failed.reason(),
+            Self::Gone => Reason::PodGone,
+        }
+    }
+}
+
+/// Decides where a connection goes and hands it to the worker that has a tunnel there with room, else to the least
+/// loaded one. Runs on the worker that accepted; waits only while the pod's configuration has not arrived.
+pub fn place(captured: Captured, mesh: &Arc<Mesh>) {
+    let source = captured.pod.local.borrow().workload.clone();
+    match source {
+        Some(source) => go(captured, source, mesh),
+        None => {
+            let mesh = mesh.clone();
+            spawn_local("outbound-wait", async move {
+                match revoke::known(&captured.pod, &mesh).await.and_then(|local| local.workload.clone()) {
+                    Some(source) => go(captured, source, &mesh),
+                    None => give_up(captured, &mesh),
+                }
+            });
+        }
+    }
+}
+
+fn go(captured: Captured, source: Arc<Workload>, mesh: &Arc<Mesh>) {
+    let ask = Ask { source: &source, dialled: captured.dialled.get(), tried: &[] };
+    let hop = resolve::outbound(&mesh.view.load(), ask, &mut rand::rng());
+    let owner = match &hop {
+        Ok(Hop::Tunnel(tunnel)) => mesh.directory.worker_for(&key(&captured.pod, tunnel)),
+        _ => None,
+    };
+    let worker = owner.unwrap_or_else(|| mesh.least_loaded());
+    hand_over(mesh, worker, Placed { captured, source, hop }, outbound);
+}
+
+fn give_up(captured: Captured, mesh: &Arc<Mesh>) {
+    let record = Record::captured(Direction::Outbound, &captured);
+    record.failed(mesh.report.unowned(), Failed::Unknown.reason(), &Failed::Unknown);
+    if let Ok((_, stream, _)) = captured.adopt() {
+        socket::abort(stream);
+    }
+}
+
+/// What streams must share to share a tunnel.
+fn key(pod: &Pod, tunnel: &resolve::Tunnel) -> Key {
+    Key {
+        pod: pod.uid.clone(),
+        identity: pod.identity.clone(),
+        to: ServerAddr::from(tunnel.server),
+        expected: tunnel.expected.clone(),
+    }
+}
+
+/// The life of one outbound connection.
+async fn outbound(placed: Placed, mesh: Arc<Mesh>, world: Rc<World>) {
+    let Placed { captured, source, hop } = placed;
+    let mut record = Record::captured(Direction::Outbound, &captured);
+    record.source(&source);
+    let dialled = captured.dialled;
+    let Ok((pod, stream, _open)) = captured.adopt() else { return };
+    let far = tokio::select! {
+        far = reach(&pod, &source, dialled.get(), hop, &mesh, &world, &mut record) => far,
+        () = revoke::gone(&pod, &mesh) => Err(Failed::Gone),
+    };
+    match far {
+        Ok(far) => {
+            let counters = record.opened(&world.shard);
+            let until = revoke::outbound(&pod, &mesh);
+            let tally = relay(stream, far, &counters, until, mesh.settings.data.idle_timeout).await;
+            record.closed(&world.shard, &tally);
+        }
+        Err(failed) => {
+            record.failed(&world.shard, failed.reason(), &failed);
+            socket::abort(stream);
+        }
+    }
+}
+
+/// Dials the hop, and another endpoint of the service while the failure permits it.
+async fn reach(
+    pod: &Arc<Pod>,
+    source: &Workload,
+    dialled: std::net::SocketAddr,
+    first: Result<Hop, Unresolved>,
+    mesh: &Mesh,
+    world: &World,
+    record: &mut Record,
+) -> Result<Far, Failed> {
+    let mut tried: Vec<Uid> = Vec::new();
+    let mut hop = first?;
+    loop {
+        record.chose(&hop);
+        let failed = match dial::dial(pod, source, &hop, mesh, world).await {
+            Ok(far) => return Ok(far),
+            Err(failed) => failed,
+        };
+        let Some(endpoint) = hop.endpoint().filter(|_| failed.reason().retryable()) else {
+            return Err(failed.into());
+        };
+        tried.push(endpoint.clone());
+        if tried.len() >= ATTEMPTS {
+            return Err(failed.into());
+        }
+        let ask = Ask { source, dialled, tried: &tried };
+        // When every endpoint has been tried, the failure of the last one says more than "no endpoint".
+        hop = match resolve::outbound(&mesh.view.load(), ask, &mut rand::rng()) {
+            Ok(next) => next,
+            Err(_) => return Err(failed.into()),
+        };
+        mesh.report.retried();
+    }
+}

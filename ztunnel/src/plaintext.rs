@@ -1,0 +1,92 @@
+//! Connections arriving in plain text at a pod of the mesh: authorize without an identity → dial → relay → report.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ambit_api::authz::{self, Attributes, Denied, Permit};
+use ambit_api::reason::Reason;
+use ambit_discovery::resolve::PROXY_PORTS;
+use ambit_transport::addr::{ClientAddr, OriginalDst};
+use ambit_transport::relay::{Far, relay};
+use ambit_transport::socket::{self, DialError};
+use tokio::net::TcpStream;
+
+use crate::application;
+use crate::capture::Captured;
+use crate::mesh::{Mesh, World};
+use crate::pods::Pod;
+use crate::report::{Direction, Record};
+use crate::revoke;
+
+/// Why a plaintext connection was refused.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("port {0} may not be reached through the proxy")]
+    Illegal(u16),
+    #[error("this pod's configuration has not arrived")]
+    Unknown,
+    #[error("{0}")]
+    Denied(#[from] Denied),
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    #[error("the pod is gone")]
+    Gone,
+}
+
+impl Refused {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Illegal(_) => Reason::IllegalDestination,
+            Self::Unknown => Reason::WorkloadUnknown,
+            Self::Denied(denied) => denied.reason,
+            Self::Dial(failed) => failed.reason(),
+            Self::Gone => Reason::PodGone,
+        }
+    }
+}
+
+/// The life of one plaintext connection.
+pub async fn plaintext(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
+    let mut record = Record::captured(Direction::Inbound, &captured);
+    let (client, dialled) = (captured.client, captured.dialled);
+    let Ok((pod, near, _open)) = captured.adopt() else { return };
+    let admitted = tokio::select! {
+        admitted = admit(&pod, client, dialled, &mesh, &mut record) => admitted,
+        () = revoke::gone(&pod, &mesh) => Err(Refused::Gone),
+    };
+    match admitted {
+        Ok((permit, application)) => {
+            let counters = record.opened(&world.shard);
+            let until = revoke::inbound(&pod, &mesh, &permit);
+            let far = Far::Tcp(application);
+            let tally = relay(near, far, &counters, until, mesh.settings.data.idle_timeout).await;
+            record.closed(&world.shard, &tally);
+        }
+        Err(refused) => {
+            record.failed(&world.shard, refused.reason(), &refused);
+            socket::abort(near);
+        }
+    }
+}
+
+async fn admit(
+    pod: &Pod,
+    client: ClientAddr,
+    dialled: OriginalDst,
+    mesh: &Mesh,
+    record: &mut Record,
+) -> Result<(Permit, TcpStream), Refused> {
+    if PROXY_PORTS.contains(&dialled.port()) {
+        return Err(Refused::Illegal(dialled.port()));
+    }
+    let known = revoke::known(pod, mesh).await.ok_or(Refused::Unknown)?;
+    if let Some(workload) = &known.workload {
+        record.destination(workload);
+    }
+    record.peer_workload(&mesh.view.load(), client);
+    let attributes = Attributes { peer: None, source: client.ip(), destination: dialled.get() };
+    record.dry_run(&known.policies, &attributes);
+    let permit = authz::decide(&known.policies, &attributes)?;
+    let application = application::dial(pod, client, dialled.get(), mesh).await?;
+    Ok((permit, application))
+}
