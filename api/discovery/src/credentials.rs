@@ -146,6 +146,7 @@ impl Credentials {
                 let task = requests.spawn(async move { issuer.issue(&for_whom).await });
                 asked.insert(task.id(), identity);
             }
+            let pause = self.pause(requests.len());
             tokio::select! {
                 () = &mut stop => return,
                 Some(done) = requests.join_next_with_id() => {
@@ -158,7 +159,7 @@ impl Credentials {
                     }
                 }
                 () = self.shared.wake.notified() => {}
-                () = tokio::time::sleep(self.pause(requests.len())) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -206,12 +207,12 @@ impl Credentials {
             Ok(held) => {
                 let certificate = &held.certificate;
                 let outcome = Outcome::Issued { from: certificate.not_before, until: certificate.not_after };
-                let renew_at = schedule.finished(identity, outcome, now, rand::random());
+                let renew_at = schedule.finished(identity, outcome, now, &mut rand::rng());
                 tracing::info!(%identity, serial = %certificate.serial, renew_in_s = seconds(renew_at, now), "certificate obtained");
                 state.send_replace(State::Ready(Arc::new(held)));
             }
             Err(error) => {
-                let retry_at = schedule.finished(identity, Outcome::Failed, now, rand::random());
+                let retry_at = schedule.finished(identity, Outcome::Failed, now, &mut rand::rng());
                 let still = state.borrow().usable_at(now).is_some();
                 tracing::warn!(%identity, %error, retry_in_s = seconds(retry_at, now), still_valid = still, "no new certificate");
                 if !still {

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use ambit_api::identity::Identity;
+use ambit_process::backoff::Backoff;
+use rand::Rng;
 
-use crate::backoff::Backoff;
 
 /// Requests to the CA at one time.
 pub const CONCURRENT: usize = 8;
 
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(150) };
+/// First and longest wait after a refusal.
+const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(150));
 
 /// A certificate that is past its half life when it arrives must not make us ask in a tight loop.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
@@ -53,7 +55,7 @@ struct Entry {
     priority: Priority,
     due: SystemTime,
     arrival: u64,
-    failures: u32,
+    backoff: Backoff,
     in_flight: Flight,
     expires: Option<SystemTime>,
 }
@@ -74,7 +76,7 @@ impl Schedule {
             priority,
             due: now,
             arrival,
-            failures: 0,
+            backoff: Backoff::new(WAITS.0, WAITS.1),
             in_flight: Flight::No,
             expires: None,
         });
@@ -107,8 +109,8 @@ impl Schedule {
         Some(identity.clone())
     }
 
-    /// Takes the outcome and returns when it is asked for again. `roll` is uniform in 0..1.
-    pub fn finished(&mut self, identity: &Identity, outcome: Outcome, now: SystemTime, roll: f64) -> SystemTime {
+    /// Takes the outcome and returns when it is asked for again.
+    pub fn finished(&mut self, identity: &Identity, outcome: Outcome, now: SystemTime, rng: &mut impl Rng) -> SystemTime {
         let Some(entry) = self.entries.get_mut(identity) else {
             return now;
         };
@@ -118,16 +120,15 @@ impl Schedule {
         }
         match outcome {
             Outcome::Issued { from, until } => {
-                entry.failures = 0;
+                entry.backoff.reset();
                 entry.priority = Priority::Refresh;
                 entry.expires = Some(until);
                 let half = until.duration_since(from).unwrap_or_default() / 2;
                 // Up to a tenth earlier, so that a node's certificates do not all come due together.
-                entry.due = (from + half.mul_f64(1.0 - 0.1 * roll)).max(now + LEAST_WAIT);
+                entry.due = (from + half.mul_f64(rng.random_range(0.9..=1.0))).max(now + LEAST_WAIT);
             }
             Outcome::Failed => {
-                entry.failures += 1;
-                entry.due = now + BACKOFF.jittered(entry.failures, roll);
+                entry.due = now + entry.backoff.delay_with(rng);
                 match entry.expires {
                     // Try once more at the latest when the old one ends, however long the back-off has grown.
                     Some(until) if until > now => entry.due = entry.due.min(until.max(now + LEAST_WAIT)),

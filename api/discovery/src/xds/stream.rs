@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use ambit_api::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use ambit_process::backoff::Backoff;
 use ambit_process::readiness::Hold;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -14,11 +15,11 @@ use tonic::{Code, Status, Streaming};
 use super::metrics::{Termination, XdsMetrics};
 use super::session::{Effect, Input, Session};
 use super::{Kind, Node, Sink};
-use crate::backoff::Backoff;
 use crate::channel::{self, ChannelError, Credential, Target};
 use crate::rpc::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 
-const BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), most: Duration::from_secs(15) };
+/// First and longest wait between streams.
+const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
 
 /// A stream that lived this long and brought something counts as healthy: the next wait starts small again.
 const HEALTHY: Duration = Duration::from_secs(1);
@@ -62,7 +63,7 @@ pub async fn run<S: Sink>(config: Config, mut sink: S, ready: Hold, stop: impl F
     let mut stop = pin!(stop);
     let mut session = Session::new(config.node.clone());
     let mut ready = Some(ready);
-    let mut failures = 0;
+    let mut backoff = Backoff::new(WAITS.0, WAITS.1);
     loop {
         let started = Instant::now();
         let mut received = 0;
@@ -72,8 +73,10 @@ pub async fn run<S: Sink>(config: Config, mut sink: S, ready: Hold, stop: impl F
             ended = stream.run(&mut received) => ended,
         };
         config.metrics.terminated(termination(&ended));
-        failures = if received > 0 && started.elapsed() >= HEALTHY { 1 } else { failures + 1 };
-        let wait = BACKOFF.jittered(failures, rand::random());
+        if received > 0 && started.elapsed() >= HEALTHY {
+            backoff.reset();
+        }
+        let wait = backoff.delay();
         tracing::warn!(error = %ended, wait_ms = wait.as_millis() as u64, "no stream to the controller; what we hold stays in force");
         tokio::select! {
             () = &mut stop => return,
