@@ -1,2 +1,65 @@
-//! Placeholder.
-fn main() {}
+//! The project's own commands: `cargo xtask demo | test | check | bench | lab`.
+//!
+//! Standard library and one JSON parser only: this is what a fresh clone compiles before it can say anything.
+
+use std::process::ExitCode;
+
+mod arguments;
+mod check;
+mod run;
+mod setup;
+mod test;
+
+use arguments::Command;
+use run::{Failure, Workspace};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  demo [--once]            build, bring up the sample shop on two lab nodes and show every promise; --once checks and exits
+  test [--unit] [--lab]    everything that must pass (both parts unless one is named)
+       [--ztunnel PATH]    … with this ztunnel program in place of ours in the lab
+       [--guides DIR]      … with the guides' manifests from this folder
+  check                    format, lints, layers, budgets, generated code, dependency rules
+  bench [l4] [--json]      side by side: no mesh, ours, and a ztunnel named by --ztunnel PATH
+  lab ARGS…                the lab by hand: cargo xtask lab --help
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let command = match arguments::parse(&words) {
+        Ok(command) => command,
+        Err(problem) => {
+            eprintln!("xtask: {problem}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match perform(&command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(message)) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: &Command) -> Result<(), Failure> {
+    if *command == Command::Help {
+        print!("{USAGE}");
+        return Ok(());
+    }
+    let workspace = Workspace::open()?;
+    match command {
+        Command::Help => Ok(()),
+        Command::Check => check::all(&workspace),
+        Command::Test(options) => {
+            setup::tools()?;
+            test::all(&workspace, options)
+        }
+        Command::Lab(words) => {
+            setup::tools()?;
+            workspace.build()?;
+            Err(workspace.become_lab(words))
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What was asked for, read once.
+
+use std::path::{Path, PathBuf};
+
+/// One command with its options.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Check,
+    Test(TestOptions),
+    /// Anything that the lab's program does, with its arguments.
+    Lab(Vec<String>),
+}
+
+/// What to test, and with whose ztunnel.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct TestOptions {
+    pub(crate) part: Part,
+    pub(crate) ztunnel: Option<PathBuf>,
+    pub(crate) guides: Option<PathBuf>,
+}
+
+/// Which tests.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    #[default]
+    All,
+    Unit,
+    Lab,
+}
+
+/// Reads the words after `cargo xtask`.
+pub(crate) fn parse(words: &[String]) -> Result<Command, String> {
+    let Some((command, rest)) = words.split_first() else {
+        return Err("name a command".to_owned());
+    };
+    match command.as_str() {
+        "help" | "--help" | "-h" => Ok(Command::Help),
+        "check" => match rest.first() {
+            None => Ok(Command::Check),
+            Some(word) => Err(format!("check takes no {word:?}")),
+        },
+        "test" => test(rest).map(Command::Test),
+        "demo" => demo(rest),
+        "bench" => bench(rest),
+        "lab" => Ok(Command::Lab(rest.to_vec())),
+        other => Err(format!("there is no command {other:?}")),
+    }
+}
+
+fn test(words: &[String]) -> Result<TestOptions, String> {
+    let mut options = TestOptions::default();
+    let (mut unit, mut lab) = (false, false);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--unit" => unit = true,
+            "--lab" => lab = true,
+            "--ztunnel" => options.ztunnel = Some(path(word, words.next())?),
+            "--guides" => options.guides = Some(path(word, words.next())?),
+            other => return Err(format!("test takes no {other:?}")),
+        }
+    }
+    options.part = match (unit, lab) {
+        (true, false) => Part::Unit,
+        (false, true) => Part::Lab,
+        _ => Part::All,
+    };
+    Ok(options)
+}
+
+fn demo(words: &[String]) -> Result<Command, String> {
+    match words {
+        [] => Ok(Command::Lab(vec!["demo".to_owned()])),
+        [once] if once == "--once" => Ok(Command::Lab(vec!["demo".to_owned(), once.clone()])),
+        [word, ..] => Err(format!("demo takes --once alone, not {word:?}")),
+    }
+}
+
+fn bench(words: &[String]) -> Result<Command, String> {
+    let mut lab = vec!["bench".to_owned(), "l4".to_owned()];
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "l4" => {}
+            "--json" => lab.push(word.clone()),
+            "--ztunnel" => {
+                lab.push(word.clone());
+                lab.push(path(word, words.next())?.display().to_string());
+            }
+            other => return Err(format!("bench takes no {other:?}")),
+        }
+    }
+    Ok(Command::Lab(lab))
+}
+
+/// A file named by an option, made absolute: what we start may run in another folder.
+fn path(option: &str, value: Option<&String>) -> Result<PathBuf, String> {
+    let value = value.ok_or_else(|| format!("{option} needs a path"))?;
+    Path::new(value)
+        .canonicalize()
+        .map_err(|error| format!("{option} {value}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Command, String> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn lab(line: &str) -> Command {
+        Command::Lab(line.split_whitespace().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn commands_are_read() {
+        let here = Path::new(".").canonicalize().unwrap();
+        let test = |part| {
+            Command::Test(TestOptions {
+                part,
+                ..TestOptions::default()
+            })
+        };
+        let cases = [
+            ("help", Command::Help),
+            ("check", Command::Check),
+            ("test", test(Part::All)),
+            ("test --unit", test(Part::Unit)),
+            ("test --lab", test(Part::Lab)),
+            ("test --lab --unit", test(Part::All)),
+            ("demo", lab("demo")),
+            ("demo --once", lab("demo --once")),
+            ("bench", lab("bench l4")),
+            ("bench l4 --json", lab("bench l4 --json")),
+            ("lab up dir --nodes 3", lab("up dir --nodes 3")),
+        ];
+        for (line, command) in cases {
+            assert_eq!(read(line), Ok(command), "{line}");
+        }
+        let options = TestOptions {
+            part: Part::Lab,
+            ztunnel: Some(here.clone()),
+            guides: Some(here),
+        };
+        assert_eq!(
+            read("test --lab --ztunnel . --guides ."),
+            Ok(Command::Test(options))
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            ("", "name a command"),
+            ("tset", "\"tset\""),
+            ("check --fast", "\"--fast\""),
+            ("test --labs", "\"--labs\""),
+            ("test --ztunnel", "needs a path"),
+            ("test --ztunnel ./does/not/exist", "does/not/exist"),
+            ("demo --twice", "\"--twice\""),
+            ("bench l7", "\"l7\""),
+        ];
+        for (line, part) in cases {
+            let problem = read(line).unwrap_err();
+            assert!(problem.contains(part), "{line}: {problem}");
+        }
+    }
+}

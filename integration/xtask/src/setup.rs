@@ -1,0 +1,106 @@
+//! Programs that the lab needs from the system: found, installed where we may, or asked for.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::run::{Failure, succeeds, variable};
+
+/// A program, and the Debian package that holds it.
+const TOOLS: [(&str, &str); 7] = [
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("curl", "curl"),
+    ("cc", "gcc"),
+    ("make", "make"),
+];
+
+/// Folders that hold programs but are not in everybody's PATH.
+const SYSTEM: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+
+/// Makes sure that every tool is there.
+pub(crate) fn tools() -> Result<(), Failure> {
+    let packages = missing(|program| find(program).is_some());
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let install = format!(
+        "apt-get install -y --no-install-recommends {}",
+        packages.join(" ")
+    );
+    if !is_root() || find("apt-get").is_none() {
+        let message = format!("these packages are missing; as root, on Debian or Ubuntu: {install}");
+        return Err(Failure(message));
+    }
+    eprintln!("installing what is missing: {}", packages.join(" "));
+    succeeds(apt().args(["update", "-q"]))?;
+    succeeds(
+        apt()
+            .args(["install", "-q", "-y", "--no-install-recommends"])
+            .args(&packages),
+    )?;
+    match missing(|program| find(program).is_some()).as_slice() {
+        [] => Ok(()),
+        still => Err(Failure(format!(
+            "still missing after the installation: {}",
+            still.join(" ")
+        ))),
+    }
+}
+
+/// Packages of the tools that are not there, each once.
+fn missing(present: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let absent = TOOLS
+        .iter()
+        .filter(|(program, _)| !present(program))
+        .map(|(_, package)| *package);
+    let mut packages: Vec<_> = absent.collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn find(program: &str) -> Option<std::path::PathBuf> {
+    let path = variable("PATH").unwrap_or_default();
+    let mut folders = path
+        .split(':')
+        .chain(SYSTEM.split(':'))
+        .filter(|folder| !folder.is_empty());
+    folders.find_map(|folder| Some(Path::new(folder).join(program)).filter(|file| file.is_file()))
+}
+
+fn apt() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(std::process::Stdio::null());
+    apt
+}
+
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    // Real, effective, saved, file system: the second decides.
+    uids.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_its_package_once() {
+        assert!(missing(|_| true).is_empty());
+        assert_eq!(missing(|program| program != "nft"), ["nftables"]);
+        assert_eq!(
+            missing(|program| !matches!(program, "unshare" | "nsenter" | "ip")),
+            ["iproute2", "util-linux"]
+        );
+    }
+
+    #[test]
+    fn programs_are_found_where_they_are() {
+        assert!(find("sh").is_some());
+        assert!(find("no-program-has-this-name").is_none());
+    }
+}

@@ -1,0 +1,242 @@
+//! Running the tests: one release build of everything, one sum, and no test left out silently.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::arguments::{Part, TestOptions};
+use crate::run::{Failure, Workspace, name, variable};
+
+/// The package whose `tests/` need network namespaces.
+const LAB: &str = "ambit-lab";
+
+/// Tests that may be skipped where what they need is missing, each with its reason.
+const SKIPS: &str = "integration/tests/skips.txt";
+
+/// What the tests' own lines said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    /// Test and reason.
+    skipped: BTreeMap<String, String>,
+}
+
+/// Builds and runs what was asked for.
+pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Failure> {
+    let allowed = allowed(&read_skips(&workspace.root.join(SKIPS))?)?;
+    workspace.build()?;
+    let mut tests = workspace.cargo();
+    tests
+        .args(["test", "--release", "--workspace", "--no-fail-fast"])
+        .args(targets(workspace, options.part));
+    if let Some(path) = &options.ztunnel {
+        tests.env("AMBIT_ZTUNNEL", path);
+    }
+    if let Some(path) = &options.guides {
+        tests.env("AMBIT_GUIDES", path);
+    }
+    let (tally, outcome) = stream(&mut tests)?;
+    for (test, reason) in &tally.skipped {
+        println!("skipped: {test}: {reason}");
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    outcome?;
+    judge(&tally, &allowed, is_ci())
+}
+
+/// The targets of that part. Always the whole workspace's packages, so that no part asks for other features of a
+/// dependency than another and everything is compiled once.
+fn targets(workspace: &Workspace, part: Part) -> Vec<String> {
+    let named = |lab: bool| {
+        let tests = workspace
+            .packages
+            .iter()
+            .filter(move |package| (package["name"] == LAB) == lab);
+        let targets = tests.flat_map(|package| package["targets"].as_array().into_iter().flatten());
+        let names = targets
+            .filter(|target| target["kind"][0] == "test")
+            .filter_map(|target| target["name"].as_str());
+        names
+            .flat_map(|name| ["--test".to_owned(), name.to_owned()])
+            .collect::<Vec<_>>()
+    };
+    match part {
+        Part::All => Vec::new(),
+        Part::Unit => ["--lib", "--bins"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(named(false))
+            .collect(),
+        Part::Lab => named(true),
+    }
+}
+
+/// Passes the tests' output through while reading it.
+fn stream(tests: &mut Command) -> Result<(Tally, Result<(), Failure>), Failure> {
+    let failed = |error: std::io::Error| Failure::new("cargo test", error);
+    let mut child = tests
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut tally = Tally::default();
+    let output = child
+        .stdout
+        .take()
+        .ok_or_else(|| Failure("cargo test has no output".to_owned()))?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.map_err(failed)?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        tally.read(&line);
+    }
+    let status = child.wait().map_err(failed)?;
+    let outcome = if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(name(tests), status))
+    };
+    Ok((tally, outcome))
+}
+
+impl Tally {
+    /// Takes from one line what it says about tests.
+    fn read(&mut self, line: &str) {
+        let line = line.trim();
+        if let Some(summary) = line.strip_prefix("test result:") {
+            self.passed += count(summary, "passed");
+            self.failed += count(summary, "failed");
+        } else if let Some(skipped) = line.strip_prefix("SKIPPED ") {
+            let (test, reason) = skipped.split_once(':').unwrap_or((skipped, "no reason given"));
+            self.skipped
+                .insert(test.trim().to_owned(), reason.trim().to_owned());
+        } else if let Some((test, reason)) = ignored(line) {
+            self.skipped.insert(test, reason);
+        }
+    }
+}
+
+/// The number before a word: `… 12 passed; …`.
+fn count(summary: &str, word: &str) -> u64 {
+    let parts = summary.split([';', '.', ',']).map(str::trim);
+    let numbers = parts.filter_map(|part| part.strip_suffix(word)?.trim().parse::<u64>().ok());
+    numbers.sum()
+}
+
+/// `test NAME ... ignored, REASON`, which is a skipped test too.
+fn ignored(line: &str) -> Option<(String, String)> {
+    let (test, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let reason = outcome.strip_prefix("ignored")?.trim_start_matches(',').trim();
+    Some((
+        test.trim().to_owned(),
+        if reason.is_empty() {
+            "ignored".to_owned()
+        } else {
+            reason.to_owned()
+        },
+    ))
+}
+
+fn read_skips(path: &Path) -> Result<String, Failure> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        outcome => outcome.map_err(|error| Failure::new(path.display(), error)),
+    }
+}
+
+/// The list of tests that may be skipped: `NAME: REASON` a line.
+fn allowed(text: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let entry = |line: &str| {
+        let (test, reason) = line
+            .split_once(':')
+            .map(|(test, reason)| (test.trim(), reason.trim()))?;
+        (!test.is_empty() && !reason.is_empty()).then(|| (test.to_owned(), reason.to_owned()))
+    };
+    lines
+        .map(|line| entry(line).ok_or_else(|| Failure::new(SKIPS, format!("{line:?} is not NAME: REASON"))))
+        .collect()
+}
+
+/// Whether tests that were skipped are a failure: on a developer's machine they are not, in CI they are unless listed.
+fn judge(tally: &Tally, allowed: &BTreeMap<String, String>, ci: bool) -> Result<(), Failure> {
+    if tally.failed > 0 {
+        return Err(Failure(format!("{} tests failed", tally.failed)));
+    }
+    let unlisted: Vec<_> = tally
+        .skipped
+        .keys()
+        .filter(|test| !allowed.contains_key(*test))
+        .cloned()
+        .collect();
+    if ci && !unlisted.is_empty() {
+        return Err(Failure(format!(
+            "skipped, and not listed in {SKIPS}: {}",
+            unlisted.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+fn is_ci() -> bool {
+    variable("CI").is_some_and(|value| value != "false" && value != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(lines: &[&str]) -> Tally {
+        let mut tally = Tally::default();
+        lines.iter().for_each(|line| tally.read(line));
+        tally
+    }
+
+    #[test]
+    fn results_are_summed_and_skips_collected() {
+        let tally = tally(&[
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.05s",
+            "test a::b ... ok",
+            "test a::c ... ignored, needs a moon",
+            "test a::d ... ignored",
+            "  SKIPPED capture_unprivileged: no user namespaces: EPERM",
+            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.5s",
+            "nothing: 7 passed; 9 failed",
+        ]);
+        assert_eq!((tally.passed, tally.failed), (15, 2));
+        let skipped: Vec<_> = tally
+            .skipped
+            .iter()
+            .map(|(test, reason)| (test.as_str(), reason.as_str()))
+            .collect();
+        let expected = [
+            ("a::c", "needs a moon"),
+            ("a::d", "ignored"),
+            ("capture_unprivileged", "no user namespaces: EPERM"),
+        ];
+        assert_eq!(skipped, expected);
+    }
+
+    #[test]
+    fn a_skip_fails_ci_unless_listed() {
+        let skipped = tally(&["SKIPPED capture: no root"]);
+        let none = BTreeMap::new();
+        assert!(judge(&skipped, &none, false).is_ok());
+        assert!(judge(&skipped, &none, true).unwrap_err().0.contains("capture"));
+        let listed = allowed("# why\n\ncapture: needs root\n").unwrap();
+        assert!(judge(&skipped, &listed, true).is_ok());
+        assert!(judge(&tally(&["test result: FAILED. 0 passed; 1 failed"]), &none, false).is_err());
+    }
+
+    #[test]
+    fn a_skip_needs_a_reason() {
+        for text in ["capture", "capture:", ": reason"] {
+            assert!(allowed(text).is_err(), "{text}");
+        }
+    }
+}
