@@ -71,6 +71,18 @@ fn set(policies: impl IntoIterator<Item = Arc<Policy>>) -> PolicySet {
     }
 }
 
+fn with(set: impl FnOnce(&mut Match)) -> Match {
+    let mut found = Match::default();
+    set(&mut found);
+    found
+}
+
+fn both(one: impl FnOnce(&mut Match), other: impl FnOnce(&mut Match)) -> Match {
+    let mut found = with(one);
+    other(&mut found);
+    found
+}
+
 fn hits(found: Match, attributes: &Attributes) -> bool {
     decide(&set([policy("p", Allow, vec![rule(vec![found])])]), attributes).is_ok()
 }
@@ -90,256 +102,8 @@ fn always() -> Match {
     }
 }
 
-#[test]
-fn every_field_matches_what_it_names() {
-    let base = Match::default;
-    // (match, does mTLS from shop/web match, does plaintext)
-    let rows = [
-        (
-            Match {
-                principals: exact("td/ns/shop/sa/web"),
-                ..base()
-            },
-            true,
-            false,
-        ),
-        (
-            Match {
-                principals: exact("spiffe://td/ns/shop/sa/web"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                principals: exact("td/ns/shop/sa/other"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_principals: exact("td/ns/shop/sa/web"),
-                ..base()
-            },
-            false,
-            true,
-        ),
-        (
-            Match {
-                not_principals: exact("td/ns/shop/sa/other"),
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                namespaces: exact("shop"),
-                ..base()
-            },
-            true,
-            false,
-        ),
-        (
-            Match {
-                namespaces: exact("sho"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_namespaces: exact("shop"),
-                ..base()
-            },
-            false,
-            true,
-        ),
-        (
-            Match {
-                not_namespaces: exact("other"),
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                service_accounts: account("shop", "web"),
-                ..base()
-            },
-            true,
-            false,
-        ),
-        (
-            Match {
-                service_accounts: account("other", "web"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                service_accounts: account("shop", "we"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_service_accounts: account("shop", "web"),
-                ..base()
-            },
-            false,
-            true,
-        ),
-        (
-            Match {
-                not_service_accounts: account("shop", "we"),
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                source_ips: nets("10.0.0.0/24"),
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                source_ips: nets("10.0.1.0/24"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                source_ips: nets("::/0"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_source_ips: nets("10.0.0.5/32"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_source_ips: nets("10.0.1.0/24"),
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                destination_ips: nets("10.0.1.9/32"),
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                destination_ips: nets("10.0.0.0/24"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_destination_ips: nets("0.0.0.0/0"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_destination_ips: nets("10.0.0.0/24"),
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                destination_ports: vec![443, 80],
-                ..base()
-            },
-            true,
-            true,
-        ),
-        (
-            Match {
-                destination_ports: vec![443],
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_destination_ports: vec![80],
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                not_destination_ports: vec![443],
-                ..base()
-            },
-            true,
-            true,
-        ),
-        // A positive and a negative value of one kind, and two kinds, must all hold.
-        (
-            Match {
-                namespaces: exact("shop"),
-                not_namespaces: exact("shop"),
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                namespaces: exact("shop"),
-                destination_ports: vec![443],
-                ..base()
-            },
-            false,
-            false,
-        ),
-        (
-            Match {
-                namespaces: exact("shop"),
-                destination_ports: vec![80],
-                ..base()
-            },
-            true,
-            false,
-        ),
-    ];
+/// Checks rows of (match, whether mTLS from shop/web matches, whether plaintext does).
+fn check(rows: impl IntoIterator<Item = (Match, bool, bool)>) {
     for (found, by_mtls, by_plaintext) in rows {
         assert_eq!(hits(found.clone(), &mtls()), by_mtls, "mTLS: {found:?}");
         assert_eq!(
@@ -348,6 +112,98 @@ fn every_field_matches_what_it_names() {
             "plaintext: {found:?}"
         );
     }
+}
+
+#[test]
+fn fields_of_the_peer_match_what_they_name() {
+    check([
+        (with(|m| m.principals = exact("td/ns/shop/sa/web")), true, false),
+        (
+            with(|m| m.principals = exact("spiffe://td/ns/shop/sa/web")),
+            false,
+            false,
+        ),
+        (
+            with(|m| m.principals = exact("td/ns/shop/sa/other")),
+            false,
+            false,
+        ),
+        (
+            with(|m| m.not_principals = exact("td/ns/shop/sa/web")),
+            false,
+            true,
+        ),
+        (
+            with(|m| m.not_principals = exact("td/ns/shop/sa/other")),
+            true,
+            true,
+        ),
+        (with(|m| m.namespaces = exact("shop")), true, false),
+        (with(|m| m.namespaces = exact("sho")), false, false),
+        (with(|m| m.not_namespaces = exact("shop")), false, true),
+        (with(|m| m.not_namespaces = exact("other")), true, true),
+        (with(|m| m.service_accounts = account("shop", "web")), true, false),
+        (
+            with(|m| m.service_accounts = account("other", "web")),
+            false,
+            false,
+        ),
+        (with(|m| m.service_accounts = account("shop", "we")), false, false),
+        (
+            with(|m| m.not_service_accounts = account("shop", "web")),
+            false,
+            true,
+        ),
+        (
+            with(|m| m.not_service_accounts = account("shop", "we")),
+            true,
+            true,
+        ),
+    ]);
+}
+
+#[test]
+fn fields_of_the_addresses_match_what_they_name_and_fields_add_up() {
+    check([
+        (with(|m| m.source_ips = nets("10.0.0.0/24")), true, true),
+        (with(|m| m.source_ips = nets("10.0.1.0/24")), false, false),
+        (with(|m| m.source_ips = nets("::/0")), false, false),
+        (with(|m| m.not_source_ips = nets("10.0.0.5/32")), false, false),
+        (with(|m| m.not_source_ips = nets("10.0.1.0/24")), true, true),
+        (with(|m| m.destination_ips = nets("10.0.1.9/32")), true, true),
+        (with(|m| m.destination_ips = nets("10.0.0.0/24")), false, false),
+        (with(|m| m.not_destination_ips = nets("0.0.0.0/0")), false, false),
+        (with(|m| m.not_destination_ips = nets("10.0.0.0/24")), true, true),
+        (with(|m| m.destination_ports = vec![443, 80]), true, true),
+        (with(|m| m.destination_ports = vec![443]), false, false),
+        (with(|m| m.not_destination_ports = vec![80]), false, false),
+        (with(|m| m.not_destination_ports = vec![443]), true, true),
+        // A positive and a negative value of one kind, and two kinds, must all hold.
+        (
+            both(
+                |m| m.namespaces = exact("shop"),
+                |m| m.not_namespaces = exact("shop"),
+            ),
+            false,
+            false,
+        ),
+        (
+            both(
+                |m| m.namespaces = exact("shop"),
+                |m| m.destination_ports = vec![443],
+            ),
+            false,
+            false,
+        ),
+        (
+            both(
+                |m| m.namespaces = exact("shop"),
+                |m| m.destination_ports = vec![80],
+            ),
+            true,
+            false,
+        ),
+    ]);
 }
 
 #[test]
@@ -571,33 +427,18 @@ fn dry_run_policies_are_told_and_not_enforced() {
 
 #[test]
 fn a_denial_names_the_nearest_rule_and_what_failed_in_it() {
-    let far = rule(vec![Match {
-        principals: exact("td/ns/x/sa/x"),
-        destination_ports: vec![1],
-        ..Match::default()
-    }]);
-    let near = rule(vec![Match {
-        principals: exact("td/ns/x/sa/x"),
-        destination_ports: vec![80],
-        ..Match::default()
-    }]);
+    let stranger = |m: &mut Match| m.principals = exact("td/ns/x/sa/x");
+    let far = rule(vec![both(stranger, |m| m.destination_ports = vec![1])]);
+    let near = rule(vec![both(stranger, |m| m.destination_ports = vec![80])]);
+    let half = both(
+        |m| m.destination_ports = vec![80],
+        |m| m.not_destination_ports = vec![80],
+    );
+    let clause = |matches| Clause { matches };
     let nearer = Rule {
         clauses: vec![
-            Clause {
-                matches: vec![Match {
-                    namespaces: exact("shop"),
-                    ..Match::default()
-                }],
-            },
-            Clause {
-                matches: vec![
-                    never(),
-                    Match {
-                        not_destination_ports: vec![80],
-                        ..always()
-                    },
-                ],
-            },
+            clause(vec![with(|m| m.namespaces = exact("shop"))]),
+            clause(vec![never(), half]),
         ],
     };
     let line = |policies: Vec<Arc<Policy>>| {
@@ -605,41 +446,35 @@ fn a_denial_names_the_nearest_rule_and_what_failed_in_it() {
             .expect_err("no ALLOW matches")
             .explain()
     };
+    let allow = |name, rules: &[&Rule]| policy(name, Allow, rules.iter().copied().cloned().collect());
+    let empty = rule(vec![Match::default()]);
+    let other = rule(vec![never()]);
     let rows = [
         (
-            vec![policy("p", Allow, vec![far.clone()])],
+            vec![allow("p", &[&far])],
             "policy=shop/p rule=0 attribute=principals",
         ),
         (
-            vec![
-                policy("p", Allow, vec![far.clone()]),
-                policy("q", Allow, vec![far.clone(), near.clone()]),
-            ],
+            vec![allow("p", &[&far]), allow("q", &[&far, &near])],
             "policy=shop/q rule=1 attribute=principals",
         ),
         (
-            vec![policy("p", Allow, vec![far.clone(), near, nearer])],
+            vec![allow("p", &[&far, &near, &nearer])],
             "policy=shop/p rule=2 attribute=notPorts",
         ),
         // Equally near: the first by name, then by place, in whatever order the policies arrived.
         (
-            vec![
-                policy("q", Allow, vec![far.clone()]),
-                policy("p", Allow, vec![far.clone(), far.clone()]),
-            ],
+            vec![allow("q", &[&far]), allow("p", &[&far, &far])],
             "policy=shop/p rule=0 attribute=principals",
         ),
         (
-            vec![policy("a", Allow, vec![]), policy("p", Allow, vec![far])],
+            vec![allow("a", &[]), allow("p", &[&far])],
             "policy=shop/p rule=0 attribute=principals",
         ),
-        (vec![policy("a", Allow, vec![])], "policy=shop/a"),
+        (vec![allow("a", &[])], "policy=shop/a"),
+        (vec![allow("a", &[&empty])], "policy=shop/a rule=0"),
         (
-            vec![policy("a", Allow, vec![rule(vec![Match::default()])])],
-            "policy=shop/a rule=0",
-        ),
-        (
-            vec![policy("d", Deny, vec![rule(vec![never()]), Rule::default()])],
+            vec![policy("d", Deny, vec![other, Rule::default()])],
             "policy=shop/d rule=1",
         ),
     ];
@@ -649,6 +484,10 @@ fn a_denial_names_the_nearest_rule_and_what_failed_in_it() {
             format!("layer=l4 reason=policy_denied {expected}")
         );
     }
+}
+
+#[test]
+fn a_missing_policy_is_named() {
     let gone = PolicySet {
         policies: Vec::new(),
         missing: vec![PolicyKey::new("shop", "gone")],

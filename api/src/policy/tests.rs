@@ -35,113 +35,62 @@ fn fault(wire: wire::Authorization) -> String {
     Policy::try_from(wire).expect_err("must be rejected").to_string()
 }
 
+fn with(set: impl FnOnce(&mut wire::Match)) -> wire::Match {
+    let mut found = wire::Match::default();
+    set(&mut found);
+    found
+}
+
+fn account(namespace: &str, service_account: &str) -> Vec<wire::ServiceAccountMatch> {
+    let (namespace, service_account) = (namespace.to_owned(), service_account.to_owned());
+    vec![wire::ServiceAccountMatch {
+        namespace,
+        service_account,
+    }]
+}
+
 #[test]
 fn what_cannot_be_read_rejects_the_policy() {
-    let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
-    let account = |namespace: &str, service_account: &str| wire::ServiceAccountMatch {
-        namespace: namespace.to_owned(),
-        service_account: service_account.to_owned(),
-    };
+    let net = |address: &[u8], length| vec![prefix(address, length)];
     let unset = || vec![wire::StringMatch { match_type: None }];
-    let rows: Vec<(&str, wire::Match)> = vec![
-        (
-            "source_ips: 3 bytes",
-            wire::Match {
-                source_ips: vec![prefix(&[1, 2, 3], 8)],
-                ..Default::default()
-            },
-        ),
-        (
-            "source_ips: 0 bytes",
-            wire::Match {
-                source_ips: vec![prefix(&[], 0)],
-                ..Default::default()
-            },
-        ),
-        (
-            "not_source_ips: /33",
-            wire::Match {
-                not_source_ips: vec![prefix(&[1, 2, 3, 4], 33)],
-                ..Default::default()
-            },
-        ),
+    let four = [10, 0, 0, 1];
+    let rows = [
+        ("source_ips: 3 bytes", with(|m| m.source_ips = net(&[1, 2, 3], 8))),
+        ("source_ips: 0 bytes", with(|m| m.source_ips = net(&[], 0))),
+        ("not_source_ips: /33", with(|m| m.not_source_ips = net(&four, 33))),
         (
             "destination_ips: /300",
-            wire::Match {
-                destination_ips: vec![prefix(&[1, 2, 3, 4], 300)],
-                ..Default::default()
-            },
+            with(|m| m.destination_ips = net(&four, 300)),
         ),
         (
             "not_destination_ips: /129",
-            wire::Match {
-                not_destination_ips: vec![prefix(&mapped, 129)],
-                ..Default::default()
-            },
+            with(|m| m.not_destination_ips = net(&[0; 16], 129)),
         ),
         (
             "destination_ports: 65536",
-            wire::Match {
-                destination_ports: vec![80, 65536],
-                ..Default::default()
-            },
+            with(|m| m.destination_ports = vec![80, 65536]),
         ),
         (
             "not_destination_ports: 70000",
-            wire::Match {
-                not_destination_ports: vec![70000],
-                ..Default::default()
-            },
+            with(|m| m.not_destination_ports = vec![70000]),
         ),
-        (
-            "principals: is missing",
-            wire::Match {
-                principals: unset(),
-                ..Default::default()
-            },
-        ),
-        (
-            "not_principals: is missing",
-            wire::Match {
-                not_principals: unset(),
-                ..Default::default()
-            },
-        ),
-        (
-            "namespaces: is missing",
-            wire::Match {
-                namespaces: unset(),
-                ..Default::default()
-            },
-        ),
-        (
-            "not_namespaces: is missing",
-            wire::Match {
-                not_namespaces: unset(),
-                ..Default::default()
-            },
-        ),
+        ("principals: is missing", with(|m| m.principals = unset())),
+        ("not_principals: is missing", with(|m| m.not_principals = unset())),
+        ("namespaces: is missing", with(|m| m.namespaces = unset())),
+        ("not_namespaces: is missing", with(|m| m.not_namespaces = unset())),
         (
             "service_accounts: is missing",
-            wire::Match {
-                service_accounts: vec![account("", "sa")],
-                ..Default::default()
-            },
+            with(|m| m.service_accounts = account("", "sa")),
         ),
         (
             "not_service_accounts: is missing",
-            wire::Match {
-                not_service_accounts: vec![account("ns", "")],
-                ..Default::default()
-            },
+            with(|m| m.not_service_accounts = account("ns", "")),
         ),
     ];
     for (expected, found) in rows {
         let text = fault(of(wire::Action::Deny, found));
-        assert!(
-            text.starts_with(&format!("policy ns/p: rules[1].{expected}")),
-            "{text}, expected {expected}"
-        );
+        let expected = format!("policy ns/p: rules[1].{expected}");
+        assert!(text.starts_with(&expected), "{text}, expected {expected}");
     }
 }
 

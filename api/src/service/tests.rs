@@ -79,12 +79,19 @@ fn an_unspecified_scope_is_no_scope() {
     assert_eq!(service.load_balancing.scopes, [Scope::Network, Scope::Region]);
 }
 
+fn with(set: impl FnOnce(&mut wire::Service)) -> wire::Service {
+    let mut sent = named();
+    set(&mut sent);
+    sent
+}
+
 #[test]
 fn a_bad_field_rejects_the_service_by_name() {
     let address = |address: &[u8], length| {
+        let (network, address) = (String::new(), address.to_vec());
         vec![wire::NetworkAddress {
-            network: String::new(),
-            address: address.to_vec(),
+            network,
+            address,
             length,
         }]
     };
@@ -103,76 +110,34 @@ fn a_bad_field_rejects_the_service_by_name() {
         })
     };
     let rows = [
-        (
-            "hostname: is missing",
-            wire::Service {
-                hostname: String::new(),
-                ..named()
-            },
-        ),
+        ("hostname: is missing", with(|s| s.hostname.clear())),
         (
             "addresses: 3 bytes",
-            wire::Service {
-                addresses: address(&[1, 2, 3], None),
-                ..named()
-            },
+            with(|s| s.addresses = address(&[1, 2, 3], None)),
         ),
         (
             "addresses: /33",
-            wire::Service {
-                addresses: address(&[1, 2, 3, 4], Some(33)),
-                ..named()
-            },
+            with(|s| s.addresses = address(&[1, 2, 3, 4], Some(33))),
         ),
-        (
-            "ports: 65536",
-            wire::Service {
-                ports: port(65536, 80),
-                ..named()
-            },
-        ),
-        (
-            "ports: 70000",
-            wire::Service {
-                ports: port(80, 70000),
-                ..named()
-            },
-        ),
+        ("ports: 65536", with(|s| s.ports = port(65536, 80))),
+        ("ports: 70000", with(|s| s.ports = port(80, 70000))),
         (
             "waypoint: is missing",
-            wire::Service {
-                waypoint: Some(wire::GatewayAddress::default()),
-                ..named()
-            },
+            with(|s| s.waypoint = Some(Default::default())),
         ),
         (
             "weighted_waypoints: is missing",
-            wire::Service {
-                weighted_waypoints: vec![wire::WeightedWaypoint::default()],
-                ..named()
-            },
+            with(|s| s.weighted_waypoints = vec![Default::default()]),
         ),
         (
             "routing_preference: value 7",
-            wire::Service {
-                load_balancing: balancing(7, 0),
-                ..named()
-            },
+            with(|s| s.load_balancing = balancing(7, 0)),
         ),
         (
             "load_balancing.mode: value 4",
-            wire::Service {
-                load_balancing: balancing(1, 4),
-                ..named()
-            },
+            with(|s| s.load_balancing = balancing(1, 4)),
         ),
-        (
-            "ip_families: value 4",
-            wire::Service {
-                ip_families: 4,
-                ..named()
-            },
-        ),
+        ("ip_families: value 4", with(|s| s.ip_families = 4)),
     ];
     for (expected, sent) in rows {
         let text = Service::try_from(sent).expect_err(expected).to_string();

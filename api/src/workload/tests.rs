@@ -38,123 +38,21 @@ fn what_is_absent_has_the_reference_defaults() {
     assert_eq!(Workload::try_from(none).expect("is valid").capacity, 0);
 }
 
-#[test]
-fn a_bad_field_rejects_the_workload_by_name() {
-    let gateway = |destination| {
-        Some(wire::GatewayAddress {
-            destination,
-            hbone_mtls_port: 15008,
-        })
-    };
-    let address = |address: &[u8]| wire::NetworkAddress {
-        address: address.to_vec(),
-        ..Default::default()
-    };
-    let list = |service_port, target_port| wire::PortList {
-        ports: vec![wire::Port {
-            service_port,
-            target_port,
-            app_protocol: 0,
-        }],
-    };
-    let in_service = |name: &str, list: wire::PortList| wire::Workload {
-        services: [(name.to_owned(), list)].into(),
-        ..named()
-    };
-    let tunnel = |protocol, port| Some(wire::ApplicationTunnel { protocol, port });
-    let short = wire::gateway_address::Destination::Address(address(&[1, 2]));
-    let nameless = wire::gateway_address::Destination::Hostname(wire::NamespacedHostname::default());
-    let rows = [
-        ("uid: is missing", wire::Workload::default()),
-        (
-            "addresses: 5 bytes",
-            wire::Workload {
-                addresses: vec![vec![0; 5]],
-                ..named()
-            },
-        ),
-        (
-            "addresses: 0 bytes",
-            wire::Workload {
-                addresses: vec![vec![]],
-                ..named()
-            },
-        ),
-        (
-            "tunnel_protocol: sidecars",
-            wire::Workload {
-                tunnel_protocol: 2,
-                ..named()
-            },
-        ),
-        (
-            "tunnel_protocol: value 3",
-            wire::Workload {
-                tunnel_protocol: 3,
-                ..named()
-            },
-        ),
-        (
-            "trust_domain: ",
-            wire::Workload {
-                trust_domain: "Not A Domain".to_owned(),
-                ..named()
-            },
-        ),
-        (
-            "network_mode: value 2",
-            wire::Workload {
-                network_mode: 2,
-                ..named()
-            },
-        ),
-        (
-            "waypoint: is missing",
-            wire::Workload {
-                waypoint: gateway(None),
-                ..named()
-            },
-        ),
-        (
-            "waypoint: is missing",
-            wire::Workload {
-                waypoint: gateway(Some(nameless)),
-                ..named()
-            },
-        ),
-        (
-            "network_gateway: 2 bytes",
-            wire::Workload {
-                network_gateway: gateway(Some(short)),
-                ..named()
-            },
-        ),
-        (
-            "application_tunnel: value 7",
-            wire::Workload {
-                application_tunnel: tunnel(7, 0),
-                ..named()
-            },
-        ),
-        (
-            "application_tunnel: 65536",
-            wire::Workload {
-                application_tunnel: tunnel(1, 65536),
-                ..named()
-            },
-        ),
-        ("services: \"web\"", in_service("web", list(80, 80))),
-        ("services: \"ns/\"", in_service("ns/", list(80, 80))),
-        ("services: 70000", in_service("ns/web", list(70000, 80))),
-        ("services: 65536", in_service("ns/web", list(80, 65536))),
-        (
-            "authorization_policies: \"p\"",
-            wire::Workload {
-                authorization_policies: vec!["p".to_owned()],
-                ..named()
-            },
-        ),
-    ];
+fn with(set: impl FnOnce(&mut wire::Workload)) -> wire::Workload {
+    let mut sent = named();
+    set(&mut sent);
+    sent
+}
+
+fn gateway(destination: Option<wire::gateway_address::Destination>) -> Option<wire::GatewayAddress> {
+    Some(wire::GatewayAddress {
+        destination,
+        hbone_mtls_port: 15008,
+    })
+}
+
+/// Checks that each message is rejected with the text that stands before it.
+fn check(rows: impl IntoIterator<Item = (&'static str, wire::Workload)>) {
     for (expected, sent) in rows {
         let uid = sent.uid.clone();
         let text = Workload::try_from(sent).expect_err(expected).to_string();
@@ -163,6 +61,70 @@ fn a_bad_field_rejects_the_workload_by_name() {
             "{text}, expected {expected}"
         );
     }
+}
+
+#[test]
+fn a_bad_name_or_port_rejects_the_workload() {
+    let of = |name: &str, service_port, target_port| {
+        let ports = vec![wire::Port {
+            service_port,
+            target_port,
+            app_protocol: 0,
+        }];
+        [(name.to_owned(), wire::PortList { ports })].into()
+    };
+    check([
+        ("services: \"web\"", with(|w| w.services = of("web", 80, 80))),
+        ("services: \"ns/\"", with(|w| w.services = of("ns/", 80, 80))),
+        ("services: 70000", with(|w| w.services = of("ns/web", 70000, 80))),
+        ("services: 65536", with(|w| w.services = of("ns/web", 80, 65536))),
+        (
+            "authorization_policies: \"p\"",
+            with(|w| w.authorization_policies = vec!["p".to_owned()]),
+        ),
+    ]);
+}
+
+#[test]
+fn a_bad_field_rejects_the_workload_by_name() {
+    use wire::gateway_address::Destination::{Address, Hostname};
+    let short = || {
+        Address(wire::NetworkAddress {
+            address: vec![1, 2],
+            ..Default::default()
+        })
+    };
+    let nameless = || Hostname(wire::NamespacedHostname::default());
+    let tunnel = |protocol, port| Some(wire::ApplicationTunnel { protocol, port });
+    check([
+        ("uid: is missing", with(|w| w.uid.clear())),
+        ("addresses: 5 bytes", with(|w| w.addresses = vec![vec![0; 5]])),
+        ("addresses: 0 bytes", with(|w| w.addresses = vec![vec![]])),
+        ("tunnel_protocol: sidecars", with(|w| w.tunnel_protocol = 2)),
+        ("tunnel_protocol: value 3", with(|w| w.tunnel_protocol = 3)),
+        (
+            "trust_domain: ",
+            with(|w| w.trust_domain = "Not A Domain".to_owned()),
+        ),
+        ("network_mode: value 2", with(|w| w.network_mode = 2)),
+        ("waypoint: is missing", with(|w| w.waypoint = gateway(None))),
+        (
+            "waypoint: is missing",
+            with(|w| w.waypoint = gateway(Some(nameless()))),
+        ),
+        (
+            "network_gateway: 2 bytes",
+            with(|w| w.network_gateway = gateway(Some(short()))),
+        ),
+        (
+            "application_tunnel: value 7",
+            with(|w| w.application_tunnel = tunnel(7, 0)),
+        ),
+        (
+            "application_tunnel: 65536",
+            with(|w| w.application_tunnel = tunnel(1, 65536)),
+        ),
+    ]);
 }
 
 #[test]
