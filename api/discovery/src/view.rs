@@ -22,7 +22,7 @@ mod workloads;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use policies::Policies;
 pub use services::{ServiceEntry, Services};
