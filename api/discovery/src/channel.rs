@@ -115,14 +115,20 @@ pub struct Credential {
 impl RootSource {
     /// A value that starts with a PEM header is the certificate itself, any other a path.
     pub fn parse(text: &str) -> Self {
-        if text.trim_start().starts_with("-----BEGIN") { Self::Pem(text.to_owned()) } else { Self::File(text.into()) }
+        if text.trim_start().starts_with("-----BEGIN") {
+            Self::Pem(text.to_owned())
+        } else {
+            Self::File(text.into())
+        }
     }
 
     fn read(&self) -> Result<Roots, ChannelError> {
         let pem = match self {
             Self::Pem(pem) => pem.clone(),
-            Self::File(path) => std::fs::read_to_string(path)
-                .map_err(|cause| ChannelError::RootFile { path: path.clone(), cause })?,
+            Self::File(path) => std::fs::read_to_string(path).map_err(|cause| ChannelError::RootFile {
+                path: path.clone(),
+                cause,
+            })?,
         };
         Roots::from_pem(&pem).map_err(|cause| ChannelError::Tls(cause.to_string()))
     }
@@ -144,7 +150,10 @@ impl TokenSource {
             Self::Literal(token) => Ok(Some(token.clone())),
             Self::File(path) => {
                 if std::fs::metadata(path)?.len() > MAX_TOKEN_BYTES {
-                    return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for a token"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::FileTooLarge,
+                        "too large for a token",
+                    ));
                 }
                 Ok(Some(std::fs::read_to_string(path)?.trim().to_owned()))
             }
@@ -170,20 +179,28 @@ impl Credential {
             .chain(&target.headers)
             .map(|(name, value)| {
                 let key = name.to_ascii_lowercase().parse::<MetadataKey<Ascii>>();
-                key.ok().zip(value.parse().ok()).ok_or_else(|| ChannelError::Header(name.clone()))
+                key.ok()
+                    .zip(value.parse().ok())
+                    .ok_or_else(|| ChannelError::Header(name.clone()))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { token: target.token.clone(), headers })
+        Ok(Self {
+            token: target.token.clone(),
+            headers,
+        })
     }
 }
 
 impl Interceptor for Credential {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let token =
-            self.token.read().map_err(|cause| Status::unauthenticated(format!("cannot read our token: {cause}")))?;
+        let token = self
+            .token
+            .read()
+            .map_err(|cause| Status::unauthenticated(format!("cannot read our token: {cause}")))?;
         if let Some(token) = token {
-            let mut value: MetadataValue<Ascii> =
-                format!("Bearer {token}").parse().map_err(|_| Status::unauthenticated("our token is not text"))?;
+            let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+                .parse()
+                .map_err(|_| Status::unauthenticated("our token is not text"))?;
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }
@@ -196,13 +213,20 @@ impl Interceptor for Credential {
 
 /// One connection to the controller. It does not reconnect by itself: the caller backs off and calls again.
 pub async fn connect(target: &Target) -> Result<Channel, ChannelError> {
-    let malformed = |cause: String| ChannelError::Address { address: target.address.clone(), cause };
-    let uri: Uri = target.address.parse().map_err(|cause| malformed(format!("{cause}")))?;
+    let malformed = |cause: String| ChannelError::Address {
+        address: target.address.clone(),
+        cause,
+    };
+    let uri: Uri = target
+        .address
+        .parse()
+        .map_err(|cause| malformed(format!("{cause}")))?;
     let host = uri.host().ok_or_else(|| malformed("no host".to_owned()))?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = uri.port_u16().unwrap_or(443);
     let name = target.hostname.clone().unwrap_or_else(|| host.clone());
-    let tls = plain_client_config(&target.roots.read()?).map_err(|cause| ChannelError::Tls(cause.to_string()))?;
+    let tls =
+        plain_client_config(&target.roots.read()?).map_err(|cause| ChannelError::Tls(cause.to_string()))?;
     let tls = TlsConnector::from(tls);
     let name = ServerName::try_from(name).map_err(|cause| malformed(cause.to_string()))?;
     let endpoint = Endpoint::from(uri)
@@ -218,20 +242,34 @@ pub async fn connect(target: &Target) -> Result<Channel, ChannelError> {
                 prepare(&stream)?;
                 tls.connect(name, stream).await
             };
-            let late = || io::Error::new(io::ErrorKind::TimedOut, "TCP connect and TLS handshake took too long");
-            tokio::time::timeout(CONNECT_TIMEOUT, secured).await.map_err(|_| late())?.map(TokioIo::new)
+            let late = || {
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "TCP connect and TLS handshake took too long",
+                )
+            };
+            tokio::time::timeout(CONNECT_TIMEOUT, secured)
+                .await
+                .map_err(|_| late())?
+                .map(TokioIo::new)
         }
     });
     endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|cause| ChannelError::Connect { address: target.address.clone(), cause: in_full(&cause) })
+        .map_err(|cause| ChannelError::Connect {
+            address: target.address.clone(),
+            cause: in_full(&cause),
+        })
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (idle, interval, probes) = TCP_KEEPALIVE;
-    let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(idle)
+        .with_interval(interval)
+        .with_retries(probes);
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 

@@ -69,7 +69,12 @@ impl CaClient {
     /// `ttl`: the validity asked for (SECRET_TTL). Connects when first needed.
     pub fn new(target: Target, ttl: Duration) -> Result<Self, ChannelError> {
         let credential = Credential::new(&target)?;
-        Ok(Self { target, credential, ttl, channel: Mutex::new(None) })
+        Ok(Self {
+            target,
+            credential,
+            ttl,
+            channel: Mutex::new(None),
+        })
     }
 
     /// The open channel, or a new one. Waiters share the attempt, which is bounded.
@@ -84,7 +89,8 @@ impl CaClient {
 
     async fn ask(&self, identity: &Identity) -> Result<(Certificate, Roots), IssueError> {
         let request = certificate::request(identity)?;
-        let client = IstioCertificateServiceClient::with_interceptor(self.channel().await?, self.credential.clone());
+        let client =
+            IstioCertificateServiceClient::with_interceptor(self.channel().await?, self.credential.clone());
         let answer = client
             .clone()
             .create_certificate(IstioCertificateRequest {
@@ -94,7 +100,10 @@ impl CaClient {
             })
             .await;
         match answer {
-            Ok(answer) => Ok(Certificate::from_answer(&answer.into_inner().cert_chain, request.key)?),
+            Ok(answer) => Ok(Certificate::from_answer(
+                &answer.into_inner().cert_chain,
+                request.key,
+            )?),
             Err(status) => {
                 if !is_the_caller_s_fault(status.code()) {
                     // The next attempt connects anew, and reads the root certificates anew.
@@ -119,11 +128,18 @@ impl Issuer for CaClient {
 }
 
 fn impersonate(identity: &Identity) -> Struct {
-    let value = Value { kind: Some(Kind::StringValue(identity.uri().to_owned())) };
-    Struct { fields: [("ImpersonatedIdentity".to_owned(), value)].into() }
+    let value = Value {
+        kind: Some(Kind::StringValue(identity.uri().to_owned())),
+    };
+    Struct {
+        fields: [("ImpersonatedIdentity".to_owned(), value)].into(),
+    }
 }
 
 /// Answers that a new connection would not change.
 fn is_the_caller_s_fault(code: Code) -> bool {
-    matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::ResourceExhausted)
+    matches!(
+        code,
+        Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::ResourceExhausted
+    )
 }

@@ -7,7 +7,6 @@ use ambit_api::identity::Identity;
 use ambit_process::backoff::Backoff;
 use rand::Rng;
 
-
 /// Requests to the CA at one time.
 pub const CONCURRENT: usize = 8;
 
@@ -110,7 +109,13 @@ impl Schedule {
     }
 
     /// Takes the outcome and returns when it is asked for again.
-    pub fn finished(&mut self, identity: &Identity, outcome: Outcome, now: SystemTime, rng: &mut impl Rng) -> SystemTime {
+    pub fn finished(
+        &mut self,
+        identity: &Identity,
+        outcome: Outcome,
+        now: SystemTime,
+        rng: &mut impl Rng,
+    ) -> SystemTime {
         let Some(entry) = self.entries.get_mut(identity) else {
             return now;
         };
@@ -145,7 +150,11 @@ impl Schedule {
         if self.asked >= CONCURRENT {
             return None;
         }
-        self.entries.values().filter(|entry| entry.in_flight == Flight::No).map(|entry| entry.due).min()
+        self.entries
+            .values()
+            .filter(|entry| entry.in_flight == Flight::No)
+            .map(|entry| entry.due)
+            .min()
     }
 }
 

@@ -44,16 +44,30 @@ impl XdsMetrics {
         let own = Self::default();
         metrics.with(|registry| {
             let terminations = own.terminations.clone();
-            registry.register("istio_xds_connection_terminations", "Streams to the controller that ended", terminations);
-            registry.register("istio_xds_message", "Responses received from the controller", own.messages.clone());
-            registry.register("istio_xds_message_bytes", "Bytes of responses received", own.bytes.clone());
+            registry.register(
+                "istio_xds_connection_terminations",
+                "Streams to the controller that ended",
+                terminations,
+            );
+            registry.register(
+                "istio_xds_message",
+                "Responses received from the controller",
+                own.messages.clone(),
+            );
+            registry.register(
+                "istio_xds_message_bytes",
+                "Bytes of responses received",
+                own.bytes.clone(),
+            );
         });
         own
     }
 
     /// A stream ended.
     pub fn terminated(&self, reason: Termination) {
-        self.terminations.get_or_create(&TerminationLabels { reason }).inc();
+        self.terminations
+            .get_or_create(&TerminationLabels { reason })
+            .inc();
     }
 
     /// A response arrived.

@@ -67,7 +67,12 @@ pub async fn run<S: Sink>(config: Config, mut sink: S, ready: Hold, stop: impl F
     loop {
         let started = Instant::now();
         let mut received = 0;
-        let mut stream = Exchange { config: &config, session: &mut session, sink: &mut sink, ready: &mut ready };
+        let mut stream = Exchange {
+            config: &config,
+            session: &mut session,
+            sink: &mut sink,
+            ready: &mut ready,
+        };
         let ended = tokio::select! {
             () = &mut stop => return,
             ended = stream.run(&mut received) => ended,
@@ -90,7 +95,9 @@ fn termination(ended: &StreamError) -> Termination {
         StreamError::Channel(_) => Termination::ConnectionError,
         StreamError::Closed => Termination::Complete,
         StreamError::Status(status) => match status.code() {
-            Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable => Termination::Reconnect,
+            Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable => {
+                Termination::Reconnect
+            }
             _ => Termination::Error,
         },
     }
@@ -120,15 +127,20 @@ impl<S: Sink> Exchange<'_, S> {
             .max_decoding_message_size(MAX_MESSAGE);
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         self.perform(Input::Connected, &requests).await?;
-        let response = client.delta_aggregated_resources(ReceiverStream::new(outgoing)).await;
-        let mut responses = response.map_err(|status| StreamError::Status(Box::new(status)))?.into_inner();
+        let response = client
+            .delta_aggregated_resources(ReceiverStream::new(outgoing))
+            .await;
+        let mut responses = response
+            .map_err(|status| StreamError::Status(Box::new(status)))?
+            .into_inner();
         tracing::info!(controller = %self.config.target.address, "connected to the controller");
         while let Some(response) = next(&mut responses).await? {
             *received += 1;
             if let Some(kind) = Kind::from_type_url(&response.type_url) {
                 self.config.metrics.received(kind, response.encoded_len() as u64);
             }
-            self.perform(Input::Received(Box::new(response)), &requests).await?;
+            self.perform(Input::Received(Box::new(response)), &requests)
+                .await?;
         }
         Ok(())
     }
@@ -143,7 +155,9 @@ impl<S: Sink> Exchange<'_, S> {
         while let Some(input) = next.take() {
             for effect in self.session.step(input) {
                 match effect {
-                    Effect::Send(request) => requests.send(*request).await.map_err(|_| StreamError::Closed)?,
+                    Effect::Send(request) => {
+                        requests.send(*request).await.map_err(|_| StreamError::Closed)?
+                    }
                     Effect::Apply(push) => next = Some(Input::Applied(self.sink.apply(push))),
                     Effect::Refused(refused) => log(&refused),
                     Effect::Settled => drop(self.ready.take()),
@@ -157,7 +171,10 @@ impl<S: Sink> Exchange<'_, S> {
 async fn next(
     responses: &mut Streaming<DeltaDiscoveryResponse>,
 ) -> Result<Option<DeltaDiscoveryResponse>, StreamError> {
-    responses.message().await.map_err(|status| StreamError::Status(Box::new(status)))
+    responses
+        .message()
+        .await
+        .map_err(|status| StreamError::Status(Box::new(status)))
 }
 
 fn log(refused: &[super::Rejection]) {
@@ -165,6 +182,9 @@ fn log(refused: &[super::Rejection]) {
         tracing::warn!(resource = %bad.name, reason = %bad.reason, "resource refused; its last good version stays in force");
     }
     if refused.len() > LOGGED_REFUSALS {
-        tracing::warn!(more = refused.len() - LOGGED_REFUSALS, "further resources refused");
+        tracing::warn!(
+            more = refused.len() - LOGGED_REFUSALS,
+            "further resources refused"
+        );
     }
 }
