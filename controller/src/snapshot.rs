@@ -42,7 +42,12 @@ impl Resource {
     /// Makes a resource and computes its version.
     pub fn new(name: impl Into<Arc<str>>, aliases: Vec<String>, body: Bytes) -> Self {
         let name = name.into();
-        let version = version_of(&name, &aliases, &body);
+        let others = aliases.iter().map(String::as_bytes);
+        let parts: Vec<&[u8]> = std::iter::once(name.as_bytes())
+            .chain(others)
+            .chain([&body[..]])
+            .collect();
+        let version = digest(&parts).into();
         Self {
             name,
             version,
@@ -63,20 +68,17 @@ impl Snapshot {
     }
 }
 
-/// 128 bits of FNV-1a as hex: it must be stable across restarts and builds (a proxy that reconnects names the
-/// versions it holds), and it guards against nobody.
-fn version_of(name: &str, aliases: &[String], body: &[u8]) -> Arc<str> {
+/// 128 bits of FNV-1a over parts and their lengths, as hex. It must be stable across restarts and builds (a proxy that
+/// reconnects names the versions it holds), and it guards against nobody.
+pub(crate) fn digest(parts: &[&[u8]]) -> String {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    let mut eat = |part: &[u8]| {
-        for byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
+    for part in parts {
+        for byte in (part.len() as u64).to_le_bytes().iter().chain(*part) {
             hash = (hash ^ u128::from(*byte)).wrapping_mul(PRIME);
         }
-    };
-    eat(name.as_bytes());
-    aliases.iter().for_each(|alias| eat(alias.as_bytes()));
-    eat(body);
-    format!("{hash:032x}").into()
+    }
+    format!("{hash:032x}")
 }
 
 #[cfg(test)]

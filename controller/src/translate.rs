@@ -1,0 +1,164 @@
+//! Objects → what proxies are told. Pure functions per key with an index of who depends on what: a change computes
+//! again what it touches and nothing else (design §1.9), and after any sequence of changes the result is the one
+//! that a computation from scratch gives.
+
+mod authorization;
+mod dirty;
+mod index;
+mod levels;
+mod lock;
+mod members;
+mod names;
+mod peer;
+mod policies;
+mod ports;
+mod record;
+mod service;
+mod state;
+mod verdicts;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ambit_crds::meta::ObjectRef;
+use ambit_crds::status::Condition;
+
+pub use names::Names;
+
+pub use crate::objects::Change;
+use crate::objects::{Before, Objects};
+use crate::snapshot::{Resources, Snapshot};
+use crate::status::Verdict;
+use dirty::Dirty;
+use record::Mesh;
+use state::State;
+
+/// Translates batches of changes, one snapshot each.
+#[derive(Debug)]
+pub struct Translator {
+    state: State,
+    verdicts: BTreeMap<ObjectRef, Vec<Condition>>,
+}
+
+/// What a batch of changes came to.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Everything proxies are told now.
+    pub snapshot: Arc<Snapshot>,
+    /// What was computed again.
+    pub recomputed: Recomputed,
+    /// Objects whose conditions differ from before.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// How many keys of each kind were computed again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recomputed {
+    /// Workloads of pods.
+    pub workloads: usize,
+    /// Services.
+    pub services: usize,
+    /// Slices with endpoints that are no pods.
+    pub slices: usize,
+    /// Policies, each in one namespace.
+    pub policies: usize,
+    /// PeerAuthentications.
+    pub peers: usize,
+    /// Verdicts.
+    pub verdicts: usize,
+}
+
+impl Recomputed {
+    /// All keys that resources are made of.
+    pub fn total(&self) -> usize {
+        self.workloads + self.services + self.slices + self.policies + self.peers
+    }
+}
+
+impl Translator {
+    /// Knows nothing yet.
+    pub fn new(names: Names) -> Self {
+        Self {
+            state: State::new(names, Objects::default()),
+            verdicts: BTreeMap::new(),
+        }
+    }
+
+    /// Applies a batch of changes.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Applied {
+        let mut dirty = Dirty::default();
+        for change in changes {
+            let before = self.state.objects.take(&change);
+            dirty.mark(&change, &before, &mut self.state);
+        }
+        let old = (dirty.all && self.state.mesh != Mesh::new(&self.state.objects))
+            .then(|| self.start_over(&mut dirty));
+        let mut recomputed = self.state.refresh(&mut dirty);
+        if let Some(old) = old {
+            keep_same(&old.addresses, &mut self.state.snapshot.addresses);
+            keep_same(&old.authorizations, &mut self.state.snapshot.authorizations);
+        }
+        dirty.close_verdicts(&self.state);
+        recomputed.verdicts = dirty.verdicts.len();
+        let verdicts = dirty
+            .verdicts
+            .into_iter()
+            .filter_map(|object| self.judge(object))
+            .collect();
+        self.state.snapshot.generation += 1;
+        Applied {
+            snapshot: Arc::new(self.state.snapshot.clone()),
+            recomputed,
+            verdicts,
+        }
+    }
+
+    /// The conditions of every object that has any.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let all = self.verdicts.iter();
+        all.map(|(object, conditions)| Verdict {
+            object: object.clone(),
+            conditions: conditions.clone(),
+        })
+        .collect()
+    }
+
+    /// Judges an object; a verdict if that differs from before.
+    fn judge(&mut self, object: ObjectRef) -> Option<Verdict> {
+        let conditions = self.state.judge(&object);
+        let exists = conditions.is_some();
+        let conditions = conditions.unwrap_or_default();
+        let before = match conditions.is_empty() {
+            true => self.verdicts.remove(&object),
+            false => self.verdicts.insert(object.clone(), conditions.clone()),
+        };
+        (exists && before.unwrap_or_default() != conditions).then_some(Verdict { object, conditions })
+    }
+
+    /// Forgets what was computed and marks everything; gives back the old snapshot.
+    fn start_over(&mut self, dirty: &mut Dirty) -> Snapshot {
+        let objects = std::mem::take(&mut self.state.objects);
+        let changes = objects.changes();
+        let new = State::new(self.state.names.clone(), objects);
+        let old = std::mem::replace(&mut self.state, new);
+        self.state.snapshot.generation = old.snapshot.generation;
+        for change in &changes {
+            dirty.mark(change, &Before::default(), &mut self.state);
+        }
+        old.snapshot
+    }
+}
+
+/// Puts the old allocation back wherever nothing changed.
+fn keep_same(old: &Resources, new: &mut Resources) {
+    let same: Vec<_> = new
+        .iter()
+        .filter_map(|(name, resource)| {
+            old.get(name)
+                .filter(|old| ***old == **resource)
+                .map(|old| (name.clone(), old.clone()))
+        })
+        .collect();
+    new.extend(same);
+}
