@@ -240,7 +240,7 @@ fn scopes_rank_endpoints_by_the_clients_place() {
         (close, all.to_vec(), "node zone"),
         (close, vec![&region, &far], "region"),
         // A zone of the same name in another region is another zone.
-        (close, vec![&far], "far"),
+        (strict(&[Zone]), all.to_vec(), "abroad-zone node zone"),
         // One's own network comes first, however near another network's endpoint is.
         (close, vec![&far, &abroad, &abroad_zone], "far"),
         // Among other networks' endpoints the nearer one.
