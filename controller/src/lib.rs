@@ -1,3 +1,15 @@
 //! The controller: Kubernetes objects in, what proxies are told out.
 
+pub mod app;
+pub mod ca;
+pub mod gate;
+pub mod listen;
+pub mod objects;
+pub mod pipeline;
+pub mod rpc;
+pub mod settings;
 pub mod snapshot;
+pub mod status;
+pub mod translate;
+pub mod write_back;
+pub mod xds;

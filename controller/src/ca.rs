@@ -1,0 +1,8 @@
+//! The certificate authority: [`tokens`] says who calls, [`grant`] what it may have, [`authority`] signs it.
+
+pub mod authority;
+pub mod grant;
+pub mod keep;
+pub mod pods;
+pub mod service;
+pub mod tokens;

@@ -1,0 +1,199 @@
+//! Who may have which certificate. Pure: a table of who asks, what for, and which pods exist.
+//!
+//! Only node proxies get certificates, and only for service accounts of live pods on their own node. An application's
+//! own token gets nothing: in an ambient mesh a pod's key never leaves its node's proxy.
+
+use ambit_api::identity::{Identity, TrustDomain};
+
+use super::pods::{Phase, Pods};
+use super::tokens::{Account, Caller};
+
+/// Proof that a caller is a node proxy, on a node that we know for certain. Only this module makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeProxy {
+    node: String,
+    pod: String,
+}
+
+/// Proof that an identity may be signed for a caller. Only this module makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    identity: Identity,
+}
+
+/// Why a caller gets nothing. The text is for our log; what the caller is told is [`Refused::public`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// An application's token.
+    #[error("application tokens may not obtain mesh certificates or configuration: {account} is no trusted node account")]
+    Application {
+        /// Whose token.
+        account: Account,
+    },
+    /// The token's pod is not there.
+    #[error("the token is bound to pod {namespace}/{pod}, which does not exist")]
+    PodGone {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+    },
+    /// A pod of that name exists, but another one.
+    #[error("the token is bound to pod {namespace}/{pod} with UID {claimed}, which was replaced by {found}")]
+    PodReplaced {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+        /// The token's UID.
+        claimed: String,
+        /// The living pod's UID.
+        found: String,
+    },
+    /// The pod has ended.
+    #[error("the token's pod {namespace}/{pod} has ended")]
+    PodEnded {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+    },
+    /// The pod runs under another service account.
+    #[error("the token is for {claimed}, but its pod runs as {found}")]
+    OtherAccount {
+        /// The token's.
+        claimed: Account,
+        /// The pod's.
+        found: String,
+    },
+    /// Token or node metadata name another node than the pod's.
+    #[error("the caller says it is on node {claimed:?}, but its pod runs on {found:?}")]
+    OtherNode {
+        /// What was said.
+        claimed: String,
+        /// Where the pod runs.
+        found: String,
+    },
+    /// Nothing was asked for.
+    #[error("a node proxy must name the identity to impersonate")]
+    NothingAsked,
+    /// Another trust domain's.
+    #[error("{asked} is not of our trust domain {ours}")]
+    TrustDomain {
+        /// What was asked for.
+        asked: Identity,
+        /// Ours.
+        ours: TrustDomain,
+    },
+    /// No pod of that service account is on the node.
+    #[error("no live pod of {asked} runs on the caller's node {node:?}")]
+    NotOnNode {
+        /// What was asked for.
+        asked: Identity,
+        /// The caller's node.
+        node: String,
+    },
+}
+
+/// What the rules need besides the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Accounts of node proxies.
+    pub trusted: &'a [Account],
+    /// Our trust domain.
+    pub trust_domain: &'a TrustDomain,
+    /// The pods.
+    pub pods: &'a Pods,
+}
+
+impl NodeProxy {
+    /// The node it runs on, from the pod itself.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Its pod, `namespace/name`.
+    pub fn pod(&self) -> &str {
+        &self.pod
+    }
+}
+
+impl Granted {
+    /// What may be signed.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+impl Refused {
+    /// A stable word for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Application { .. } => "application_token",
+            Self::PodGone { .. } => "pod_gone",
+            Self::PodReplaced { .. } => "pod_replaced",
+            Self::PodEnded { .. } => "pod_ended",
+            Self::OtherAccount { .. } => "other_account",
+            Self::OtherNode { .. } => "other_node",
+            Self::NothingAsked => "nothing_asked",
+            Self::TrustDomain { .. } => "trust_domain",
+            Self::NotOnNode { .. } => "not_on_node",
+        }
+    }
+
+    /// What the caller may read: enough to mend a set-up, nothing about pods it does not own.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::Application { .. } => "this service account is no trusted node account",
+            Self::PodGone { .. } | Self::PodReplaced { .. } | Self::PodEnded { .. } => {
+                "the pod this token is bound to does not exist any more, or not yet"
+            }
+            Self::OtherAccount { .. } | Self::OtherNode { .. } => "the token does not fit the pod it is bound to",
+            Self::NothingAsked => "no identity was asked for",
+            Self::TrustDomain { .. } | Self::NotOnNode { .. } => {
+                "this identity may not be issued to this node (see the controller's log)"
+            }
+        }
+    }
+}
+
+/// Whether a caller is a node proxy. `claimed_node` is what it says of itself outside the token, if anything.
+pub fn node_proxy(caller: &Caller, claimed_node: Option<&str>, rules: Rules<'_>) -> Result<NodeProxy, Refused> {
+    if !rules.trusted.contains(&caller.account) {
+        return Err(Refused::Application { account: caller.account.clone() });
+    }
+    let (namespace, pod) = (caller.account.namespace.clone(), caller.pod.name.clone());
+    let Some(found) = rules.pods.get(&namespace, &pod) else {
+        return Err(Refused::PodGone { namespace, pod });
+    };
+    if found.uid != caller.pod.uid {
+        return Err(Refused::PodReplaced { namespace, pod, claimed: caller.pod.uid.clone(), found: found.uid.clone() });
+    }
+    if found.phase == Phase::Terminal {
+        return Err(Refused::PodEnded { namespace, pod });
+    }
+    if found.service_account != caller.account.name {
+        return Err(Refused::OtherAccount { claimed: caller.account.clone(), found: found.service_account.clone() });
+    }
+    for claimed in caller.node.as_deref().into_iter().chain(claimed_node) {
+        if claimed != found.node || found.node.is_empty() {
+            return Err(Refused::OtherNode { claimed: claimed.to_owned(), found: found.node.clone() });
+        }
+    }
+    Ok(NodeProxy { node: found.node.clone(), pod: format!("{namespace}/{pod}") })
+}
+
+/// Whether a node proxy may have a certificate for `asked`.
+pub fn certificate(proxy: &NodeProxy, asked: Option<&Identity>, rules: Rules<'_>) -> Result<Granted, Refused> {
+    let asked = asked.ok_or(Refused::NothingAsked)?;
+    if asked.trust_domain() != rules.trust_domain {
+        return Err(Refused::TrustDomain { asked: asked.clone(), ours: rules.trust_domain.clone() });
+    }
+    if proxy.node.is_empty() || rules.pods.running(&proxy.node, asked.namespace(), asked.service_account()) == 0 {
+        return Err(Refused::NotOnNode { asked: asked.clone(), node: proxy.node.clone() });
+    }
+    Ok(Granted { identity: asked.clone() })
+}
+
+#[cfg(test)]
+mod tests;

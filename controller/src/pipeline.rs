@@ -1,0 +1,155 @@
+//! Source → objects → translation → snapshot, one batch at a time, and the facts that identity depends on.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use ambit_crds::kind::Kind;
+use ambit_crds::object::Object;
+use ambit_crds::source::SourceEvent;
+use ambit_process::readiness::Hold;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::ca::pods::{Phase, PodFact};
+use crate::gate::Facts;
+use crate::objects::{Change, Inbox};
+use crate::snapshot::Snapshot;
+
+/// A batch is closed when it has grown to this, so that a flood is told in parts.
+const MAX_BATCH: usize = 10_000;
+
+/// Takes changes and returns the snapshot after them.
+pub trait Translate: Send {
+    /// One batch.
+    fn take(&mut self, changes: Vec<Change>) -> Arc<Snapshot>;
+}
+
+/// What the source was asked to look at, and how far that has come.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    inner: Arc<(Mutex<u64>, Condvar)>,
+}
+
+/// The task that owns the objects.
+pub struct Pipeline<T> {
+    /// The translation.
+    pub translate: T,
+    /// Where snapshots go.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Where pods and trust domain go.
+    pub facts: Arc<RwLock<Facts>>,
+    /// How far the source has been taken.
+    pub taken: Taken,
+    /// How long changes are gathered.
+    pub gather: Duration,
+    /// Where the hold on readiness goes when the first listing is translated.
+    pub listed: Option<(oneshot::Sender<Hold>, Hold)>,
+}
+
+impl Taken {
+    /// Waits until the look numbered `number` is translated, at most `within`; whether it is.
+    pub fn wait(&self, number: u64, within: Duration) -> Settled {
+        let (taken, changed) = &*self.inner;
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (taken, _) = changed
+            .wait_timeout_while(taken, within, |taken| *taken < number)
+            .unwrap_or_else(PoisonError::into_inner);
+        if *taken >= number { Settled::Yes } else { Settled::NotYet }
+    }
+
+    fn reached(&self, number: u64) {
+        let (taken, changed) = &*self.inner;
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken = number.max(*taken);
+        changed.notify_all();
+    }
+}
+
+/// Whether a look is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is.
+    Yes,
+    /// It took too long.
+    NotYet,
+}
+
+impl<T: Translate> Pipeline<T> {
+    /// Runs until the source ends.
+    pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>) {
+        let mut inbox = Inbox::default();
+        let mut listed = Listed::NotYet;
+        while let Some(first) = events.recv().await {
+            let (mut changes, mut looked) = (Vec::new(), None);
+            let closes = Instant::now() + self.gather;
+            let mut next = Some(first);
+            while let Some(event) = next {
+                match &event {
+                    SourceEvent::Rescanned(number) => looked = Some(*number),
+                    SourceEvent::InitDone => listed = Listed::Complete,
+                    SourceEvent::Reported(fault) => tracing::warn!(%fault, "in the source"),
+                    _ => {}
+                }
+                changes.extend(inbox.take(event));
+                if changes.len() >= MAX_BATCH {
+                    break;
+                }
+                next = tokio::time::timeout_at(closes.into(), events.recv()).await.ok().flatten();
+            }
+            self.apply(changes, listed);
+            if let Some(number) = looked {
+                self.taken.reached(number);
+            }
+        }
+    }
+
+    /// Proxies are told nothing before the first listing is complete: half a mesh looks like deletions.
+    fn apply(&mut self, changes: Vec<Change>, listed: Listed) {
+        if !changes.is_empty() {
+            self.note(&changes);
+            let snapshot = self.translate.take(changes);
+            self.snapshots.send_if_modified(|held| {
+                let changed = held.generation != snapshot.generation;
+                *held = snapshot;
+                changed
+            });
+        }
+        if listed == Listed::Complete
+            && let Some((listed, hold)) = self.listed.take()
+        {
+            // Nobody waiting means that we are stopping already.
+            let _ = listed.send(hold);
+        }
+    }
+
+    /// Identity first: a proxy may ask for a pod's certificate as soon as it hears of the pod.
+    fn note(&self, changes: &[Change]) {
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            match change {
+                Change::Applied(object) => match &**object {
+                    Object::Pod(pod) => facts.pods.insert(PodFact {
+                        namespace: pod.meta.namespace.clone(),
+                        name: pod.meta.name.clone(),
+                        uid: pod.meta.uid.clone(),
+                        service_account: pod.service_account().to_owned(),
+                        node: pod.spec.node_name.clone(),
+                        phase: if pod.is_terminal() { Phase::Terminal } else { Phase::Live },
+                    }),
+                    Object::MeshConfig(mesh) => facts.trust_domain = mesh.spec.trust_domain.clone(),
+                    _ => {}
+                },
+                Change::Deleted(object) if object.kind == Kind::Pod => {
+                    facts.pods.remove(&object.namespace, &object.name);
+                }
+                Change::Deleted(_) | Change::Invalid(_) => {}
+            }
+        }
+    }
+}
+
+/// Whether the first listing is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    NotYet,
+    Complete,
+}
