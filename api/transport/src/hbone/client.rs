@@ -54,8 +54,9 @@ pub enum ConnectError {
     /// The peer answered with another status than 200.
     #[error("CONNECT refused with status {0}")]
     Refused(StatusCode),
-    /// The tunnel takes no new streams; the peer did not act on the request, which may be sent again elsewhere.
-    #[error("the tunnel takes no new streams")]
+    /// The tunnel takes no new streams, or broke before the answer: no byte of an application was sent, so the request
+    /// may be sent again elsewhere.
+    #[error("the tunnel is closed")]
     TunnelClosed,
     /// The stream or tunnel broke.
     #[error("CONNECT failed: {0}")]
@@ -101,8 +102,7 @@ impl ConnectError {
     }
 
     fn from_h2(cause: h2::Error) -> Self {
-        // After GOAWAY, and with REFUSED_STREAM, the peer promises not to have acted on the request.
-        if cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM) {
+        if cause.is_go_away() || cause.is_io() || cause.reason() == Some(h2::Reason::REFUSED_STREAM) {
             return Self::TunnelClosed;
         }
         Self::Http2(cause)
