@@ -50,16 +50,17 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let (metrics, readiness, quit) = (Metrics::new(), Readiness::new(), Quit::new());
     log.register(&metrics);
     let (trigger, watch) = drain::channel();
-    let workers = Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
+    let workers =
+        Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
     let (writer, view) = view::view();
     let credentials = Credentials::new(Accepted::only(settings.control.trust_domain.clone()));
     let mesh = Arc::new(Mesh {
         report: Report::new(&metrics, workers.len()),
         limits: limits(&settings),
         hbone: hbone::Settings {
-            connect_timeout: settings.data.connect_timeout.saturating_mul(2),
-            idle_timeout: settings.data.tunnel_idle_timeout,
-            preface_timeout: settings.data.connect_timeout,
+            connect_timeout: settings.data.times.connect.saturating_mul(2),
+            idle_timeout: settings.data.times.tunnel_idle,
+            preface_timeout: settings.data.times.connect,
             ..hbone::Settings::default()
         },
         settings,
@@ -78,7 +79,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     info!(workers = mesh.workers.len(), "ztunnel is running");
 
     let cause = signal::shutdown_or(&quit).await;
-    let deadline = mesh.settings.data.drain;
+    let deadline = mesh.settings.data.times.drain;
     info!(%cause, ?deadline, "draining");
     drop((mesh, pods));
     let drained = trigger.drain(deadline).await;
@@ -108,7 +109,11 @@ async fn establish_worlds(mesh: &Arc<Mesh>) {
         let drain = mesh.drain.clone();
         let establish = move || async move {
             let pool = Pool::new(index, directory, settings);
-            World { pool: pool.clone(), shard }.establish();
+            World {
+                pool: pool.clone(),
+                shard,
+            }
+            .establish();
             drain.signalled().await;
             // Peers learn at once that no new streams will come; open ones go on.
             pool.retire_all();
@@ -126,19 +131,31 @@ fn start_control(
     writer: Writer,
 ) -> Result<[JoinHandle<()>; 2], Fatal> {
     let control = &mesh.settings.control;
-    let config = Config { target: xds_target(control), node: node(control), metrics: XdsMetrics::register(metrics) };
+    let config = Config {
+        target: xds_target(control),
+        node: node(control),
+        metrics: XdsMetrics::register(metrics),
+    };
     let ca = CaClient::new(ca_target(control), control.certificate_ttl)?;
     let ready = readiness.hold("state manager");
     // A draining process still obeys policy and renews, so both are ended after the drain and not by it.
     let xds = spawn("xds", xds::run(config, writer, ready, std::future::pending()));
-    let credentials = spawn("credentials", mesh.credentials.clone().run(ca, std::future::pending()));
+    let credentials = spawn(
+        "credentials",
+        mesh.credentials.clone().run(ca, std::future::pending()),
+    );
     Ok([xds, credentials])
 }
 
 fn start_handover(mesh: &Arc<Mesh>, pods: &Pods, readiness: &Readiness) {
     let (pods, drain) = (pods.clone(), mesh.drain.clone());
-    let (socket, ready) = (mesh.settings.pods.socket.clone(), readiness.hold("workload proxy manager"));
-    spawn("handover", async move { handover::run(&socket, &pods, ready, drain).await });
+    let (socket, ready) = (
+        mesh.settings.pods.socket.clone(),
+        readiness.hold("workload proxy manager"),
+    );
+    spawn("handover", async move {
+        handover::run(&socket, &pods, ready, drain).await
+    });
 }
 
 async fn serve_admin(mesh: &Arc<Mesh>, pods: &Pods, admin: Admin) -> Result<Serving, BindError> {

@@ -25,7 +25,7 @@ pub async fn dial(
     let options = DialOptions {
         mark: Some(data.mark),
         bind: spoof.then(|| SocketAddr::new(client.ip(), 0)),
-        timeout: data.connect_timeout,
+        timeout: data.times.connect,
         ..DialOptions::default()
     };
     let to = ServerAddr::from(application);
@@ -34,7 +34,15 @@ pub async fn dial(
             if options.bind.is_some() && data.original_source == OriginalSource::BestEffort =>
         {
             warn!(%pod, %cause, "cannot keep the client's address towards the application");
-            socket::dial(&pod.netns, to, &DialOptions { bind: None, ..options }).await
+            socket::dial(
+                &pod.netns,
+                to,
+                &DialOptions {
+                    bind: None,
+                    ..options
+                },
+            )
+            .await
         }
         outcome => outcome,
     }

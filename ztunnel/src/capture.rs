@@ -40,12 +40,18 @@ enum Direction {
 
 /// Starts a pod's accept loops on the least loaded worker.
 pub fn start(pod: Arc<Pod>, listeners: Listeners, mesh: Arc<Mesh>) {
-    let Some(worker) = mesh.workers.least_loaded().cloned() else { return };
+    let Some(worker) = mesh.workers.least_loaded().cloned() else {
+        return;
+    };
     spawn("pod-start", async move {
         let busy = worker.busy();
         let accepting = move || async move {
             let _busy = busy;
-            let Listeners { outbound, plaintext, tunnels } = listeners;
+            let Listeners {
+                outbound,
+                plaintext,
+                tunnels,
+            } = listeners;
             tokio::join!(
                 accept(outbound, Direction::Outbound, pod.clone(), mesh.clone()),
                 accept(plaintext, Direction::Plaintext, pod.clone(), mesh.clone()),
@@ -96,7 +102,13 @@ fn arrive(
         reset(stream);
         return;
     };
-    let captured = Captured { pod: pod.clone(), stream, client, dialled, open };
+    let captured = Captured {
+        pod: pod.clone(),
+        stream,
+        client,
+        dialled,
+        open,
+    };
     match direction {
         Direction::Outbound => outbound::place(captured, mesh),
         Direction::Plaintext => place(captured, mesh, plaintext::plaintext),
@@ -113,12 +125,18 @@ where
 }
 
 /// Runs a connection's life on one worker; sheds it when that worker's queue is full.
-pub fn hand_over<T, F>(mesh: &Arc<Mesh>, worker: usize, what: T, life: fn(T, Arc<Mesh>, std::rc::Rc<World>) -> F)
-where
+pub fn hand_over<T, F>(
+    mesh: &Arc<Mesh>,
+    worker: usize,
+    what: T,
+    life: fn(T, Arc<Mesh>, std::rc::Rc<World>) -> F,
+) where
     T: Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let Some(handle) = mesh.workers.get(worker) else { return };
+    let Some(handle) = mesh.workers.get(worker) else {
+        return;
+    };
     let shared = mesh.clone();
     let busy = handle.busy();
     let outcome = handle.run(move || async move {

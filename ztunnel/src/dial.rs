@@ -92,7 +92,11 @@ pub async fn dial(
 
 fn options(mesh: &Mesh) -> DialOptions {
     let data = &mesh.settings.data;
-    DialOptions { mark: Some(data.mark), timeout: data.connect_timeout, ..DialOptions::default() }
+    DialOptions {
+        mark: Some(data.mark),
+        timeout: data.times.connect,
+        ..DialOptions::default()
+    }
 }
 
 async fn to_plain(pod: &Pod, plain: &Plain, mesh: &Mesh) -> Result<tokio::net::TcpStream, DialError> {
@@ -117,8 +121,11 @@ async fn to_tunnel(
         authority: tunnel.authority.to_string(),
         headers: headers::connect(source, tunnel.service.as_deref()),
     };
-    let within = mesh.settings.data.connect_timeout;
-    let options = DialOptions { keepalive: None, ..options(mesh) };
+    let within = mesh.settings.data.times.connect;
+    let options = DialOptions {
+        keepalive: None,
+        ..options(mesh)
+    };
     let stream = world
         .pool
         .open(&key, &request, || async {
@@ -138,7 +145,10 @@ pub async fn certificate(pod: &Pod, mesh: &Mesh) -> Result<Arc<Held>, DialFailed
         return Ok(held.clone());
     }
     let usable = state.wait_for(|state| state.usable_at(SystemTime::now()).is_some());
-    let waited = tokio::time::timeout(mesh.settings.data.configuration_wait, usable).await;
-    let held = waited.ok().and_then(Result::ok).and_then(|state| state.usable_at(SystemTime::now()).cloned());
+    let waited = tokio::time::timeout(mesh.settings.data.times.configuration_wait, usable).await;
+    let held = waited
+        .ok()
+        .and_then(Result::ok)
+        .and_then(|state| state.usable_at(SystemTime::now()).cloned());
     held.ok_or_else(|| DialFailed::NoCertificate(pod.identity.to_string()))
 }

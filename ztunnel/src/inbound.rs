@@ -86,8 +86,14 @@ impl Rejected {
 pub async fn tunnel(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
     let record = Record::captured(Direction::Inbound, &captured);
     let (client, local) = (captured.client, captured.dialled);
-    let Ok((pod, socket, open)) = captured.adopt() else { return };
-    let arrived = Arrived { pod: pod.clone(), client, local };
+    let Ok((pod, socket, open)) = captured.adopt() else {
+        return;
+    };
+    let arrived = Arrived {
+        pod: pod.clone(),
+        client,
+        local,
+    };
     let accepted = tokio::select! {
         accepted = accept(&pod, socket, &mesh) => accepted,
         () = revoke::gone(&pod, &mesh) => return,
@@ -102,7 +108,10 @@ pub async fn tunnel(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
     let handler = |ask: Ask| {
         let (arrived, mesh, world) = (arrived.clone(), mesh.clone(), world.clone());
         // The life reports its own end; when the tunnel closes its streams end with it.
-        drop(spawn_local("inbound-stream", stream_life(ask, arrived, mesh, world)));
+        drop(spawn_local(
+            "inbound-stream",
+            stream_life(ask, arrived, mesh, world),
+        ));
     };
     let served = tokio::select! {
         served = server::serve(stream, peer, &mesh.hbone, revoke::leaving(&pod, &mesh), handler) => served,
@@ -120,16 +129,15 @@ async fn accept(
     mesh: &Mesh,
 ) -> Result<(tls::TlsStream, tls::Peer), Rejected> {
     let held = dial::certificate(pod, mesh).await?;
-    Ok(tls::accept(socket, held.server.clone(), mesh.settings.data.connect_timeout).await?)
+    Ok(tls::accept(socket, held.server.clone(), mesh.settings.data.times.connect).await?)
 }
 
 /// The life of one stream.
 async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) {
-    let Arrived { pod, client, local } = arrived;
-    let mut record = Record::inbound(&pod, client, local, &ask.peer.identity);
+    let mut record = Record::inbound(&arrived.pod, arrived.client, arrived.local, &ask.peer.identity);
     let admitted = tokio::select! {
-        admitted = admit(&ask, &pod, client, local, &mesh, &mut record) => admitted,
-        () = revoke::gone(&pod, &mesh) => Err(Refused::Gone),
+        admitted = admit(&ask, &arrived, &mesh, &mut record) => admitted,
+        () = revoke::gone(&arrived.pod, &mesh) => Err(Refused::Gone),
     };
     let (permit, workload, socket) = match admitted {
         Ok(admitted) => admitted,
@@ -137,7 +145,8 @@ async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<Worl
             let reason = refused.reason();
             record.failed(&world.shard, reason, &refused);
             let status = StatusCode::from_u16(reason.connect_status());
-            ask.respond.refuse(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
+            ask.respond
+                .refuse(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
             return;
         }
     };
@@ -150,27 +159,40 @@ async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<Worl
         }
     };
     let counters = record.opened(&world.shard);
-    let until = revoke::inbound(&pod, &mesh, &permit);
-    let tally = relay(socket, Far::Hbone(stream), &counters, until, mesh.settings.data.idle_timeout).await;
+    let until = revoke::inbound(&arrived.pod, &mesh, &permit);
+    let tally = relay(
+        socket,
+        Far::Hbone(stream),
+        &counters,
+        until,
+        mesh.settings.data.times.idle,
+    )
+    .await;
     record.closed(&world.shard, &tally);
 }
 
 /// Decides about one stream and connects the application.
 async fn admit(
     ask: &Ask,
-    pod: &Pod,
-    client: ClientAddr,
-    local: OriginalDst,
+    arrived: &Arrived,
     mesh: &Mesh,
     record: &mut Record,
-) -> Result<(authz::Permit, Arc<ambit_api::workload::Workload>, tokio::net::TcpStream), Refused> {
+) -> Result<
+    (
+        authz::Permit,
+        Arc<ambit_api::workload::Workload>,
+        tokio::net::TcpStream,
+    ),
+    Refused,
+> {
+    let Arrived { pod, client, local } = arrived;
     if ask.method != Method::CONNECT {
         return Err(Refused::Method(ask.method.clone()));
     }
     let known: Arc<Local> = revoke::known(pod, mesh).await.ok_or(Refused::Unknown)?;
     let workload = known.workload.clone().ok_or(Refused::Unknown)?;
     record.destination(&workload);
-    record.peer_workload(&mesh.view.load(), client);
+    record.peer_workload(&mesh.view.load(), *client);
     let target = resolve::inbound(&mesh.view.load(), &workload, local.ip(), &ask.authority)?;
     record.target(target.application);
     let attributes = Attributes {
@@ -180,7 +202,7 @@ async fn admit(
     };
     record.dry_run(&known.policies, &attributes);
     let permit = authz::decide(&known.policies, &attributes)?;
-    let socket = application::dial(pod, client, target.application, mesh).await?;
+    let socket = application::dial(pod, *client, target.application, mesh).await?;
     Ok((permit, workload, socket))
 }
 

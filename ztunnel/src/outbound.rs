@@ -7,7 +7,7 @@ use ambit_api::reason::Reason;
 use ambit_api::workload::{Uid, Workload};
 use ambit_discovery::resolve::{self, Ask, Hop, Unresolved};
 use ambit_process::spawn::spawn_local;
-use ambit_transport::addr::ServerAddr;
+use ambit_transport::addr::{OriginalDst, ServerAddr};
 use ambit_transport::hbone::pool::Key;
 use ambit_transport::relay::{Far, relay};
 use ambit_transport::socket;
@@ -62,7 +62,10 @@ pub fn place(captured: Captured, mesh: &Arc<Mesh>) {
         None => {
             let mesh = mesh.clone();
             spawn_local("outbound-wait", async move {
-                match revoke::known(&captured.pod, &mesh).await.and_then(|local| local.workload.clone()) {
+                match revoke::known(&captured.pod, &mesh)
+                    .await
+                    .and_then(|local| local.workload.clone())
+                {
                     Some(source) => go(captured, source, &mesh),
                     None => give_up(captured, &mesh),
                 }
@@ -72,14 +75,27 @@ pub fn place(captured: Captured, mesh: &Arc<Mesh>) {
 }
 
 fn go(captured: Captured, source: Arc<Workload>, mesh: &Arc<Mesh>) {
-    let ask = Ask { source: &source, dialled: captured.dialled.get(), tried: &[] };
+    let ask = Ask {
+        source: &source,
+        dialled: captured.dialled.get(),
+        tried: &[],
+    };
     let hop = resolve::outbound(&mesh.view.load(), ask, &mut rand::rng());
     let owner = match &hop {
         Ok(Hop::Tunnel(tunnel)) => mesh.directory.worker_for(&key(&captured.pod, tunnel)),
         _ => None,
     };
     let worker = owner.unwrap_or_else(|| mesh.least_loaded());
-    hand_over(mesh, worker, Placed { captured, source, hop }, outbound);
+    hand_over(
+        mesh,
+        worker,
+        Placed {
+            captured,
+            source,
+            hop,
+        },
+        outbound,
+    );
 }
 
 fn give_up(captured: Captured, mesh: &Arc<Mesh>) {
@@ -100,22 +116,36 @@ fn key(pod: &Pod, tunnel: &resolve::Tunnel) -> Key {
     }
 }
 
+/// One connection's fixed facts while its way is sought.
+struct Journey {
+    pod: Arc<Pod>,
+    source: Arc<Workload>,
+    dialled: OriginalDst,
+}
+
 /// The life of one outbound connection.
 async fn outbound(placed: Placed, mesh: Arc<Mesh>, world: Rc<World>) {
-    let Placed { captured, source, hop } = placed;
+    let Placed {
+        captured,
+        source,
+        hop,
+    } = placed;
     let mut record = Record::captured(Direction::Outbound, &captured);
     record.source(&source);
     let dialled = captured.dialled;
-    let Ok((pod, stream, _open)) = captured.adopt() else { return };
+    let Ok((pod, stream, _open)) = captured.adopt() else {
+        return;
+    };
+    let journey = Journey { pod, source, dialled };
     let far = tokio::select! {
-        far = reach(&pod, &source, dialled.get(), hop, &mesh, &world, &mut record) => far,
-        () = revoke::gone(&pod, &mesh) => Err(Failed::Gone),
+        far = journey.reach(hop, &mesh, &world, &mut record) => far,
+        () = revoke::gone(&journey.pod, &mesh) => Err(Failed::Gone),
     };
     match far {
         Ok(far) => {
             let counters = record.opened(&world.shard);
-            let until = revoke::outbound(&pod, &mesh);
-            let tally = relay(stream, far, &counters, until, mesh.settings.data.idle_timeout).await;
+            let until = revoke::outbound(&journey.pod, &mesh);
+            let tally = relay(stream, far, &counters, until, mesh.settings.data.times.idle).await;
             record.closed(&world.shard, &tally);
         }
         Err(failed) => {
@@ -125,37 +155,41 @@ async fn outbound(placed: Placed, mesh: Arc<Mesh>, world: Rc<World>) {
     }
 }
 
-/// Dials the hop, and another endpoint of the service while the failure permits it.
-async fn reach(
-    pod: &Arc<Pod>,
-    source: &Workload,
-    dialled: std::net::SocketAddr,
-    first: Result<Hop, Unresolved>,
-    mesh: &Mesh,
-    world: &World,
-    record: &mut Record,
-) -> Result<Far, Failed> {
-    let mut tried: Vec<Uid> = Vec::new();
-    let mut hop = first?;
-    loop {
-        record.chose(&hop);
-        let failed = match dial::dial(pod, source, &hop, mesh, world).await {
-            Ok(far) => return Ok(far),
-            Err(failed) => failed,
-        };
-        let Some(endpoint) = hop.endpoint().filter(|_| failed.reason().retryable()) else {
-            return Err(failed.into());
-        };
-        tried.push(endpoint.clone());
-        if tried.len() >= ATTEMPTS {
-            return Err(failed.into());
+impl Journey {
+    /// Dials the hop, and another endpoint of the service while the failure permits it.
+    async fn reach(
+        &self,
+        first: Result<Hop, Unresolved>,
+        mesh: &Mesh,
+        world: &World,
+        record: &mut Record,
+    ) -> Result<Far, Failed> {
+        let mut tried: Vec<Uid> = Vec::new();
+        let mut hop = first?;
+        loop {
+            record.chose(&hop);
+            let failed = match dial::dial(&self.pod, &self.source, &hop, mesh, world).await {
+                Ok(far) => return Ok(far),
+                Err(failed) => failed,
+            };
+            let Some(endpoint) = hop.endpoint().filter(|_| failed.reason().retryable()) else {
+                return Err(failed.into());
+            };
+            tried.push(endpoint.clone());
+            if tried.len() >= ATTEMPTS {
+                return Err(failed.into());
+            }
+            let ask = Ask {
+                source: &self.source,
+                dialled: self.dialled.get(),
+                tried: &tried,
+            };
+            // When every endpoint has been tried, the failure of the last one says more than "no endpoint".
+            hop = match resolve::outbound(&mesh.view.load(), ask, &mut rand::rng()) {
+                Ok(next) => next,
+                Err(_) => return Err(failed.into()),
+            };
+            mesh.report.retried();
         }
-        let ask = Ask { source, dialled, tried: &tried };
-        // When every endpoint has been tried, the failure of the last one says more than "no endpoint".
-        hop = match resolve::outbound(&mesh.view.load(), ask, &mut rand::rng()) {
-            Ok(next) => next,
-            Err(_) => return Err(failed.into()),
-        };
-        mesh.report.retried();
     }
 }

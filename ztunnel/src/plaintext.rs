@@ -49,7 +49,9 @@ impl Refused {
 pub async fn plaintext(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
     let mut record = Record::captured(Direction::Inbound, &captured);
     let (client, dialled) = (captured.client, captured.dialled);
-    let Ok((pod, near, _open)) = captured.adopt() else { return };
+    let Ok((pod, near, _open)) = captured.adopt() else {
+        return;
+    };
     let admitted = tokio::select! {
         admitted = admit(&pod, client, dialled, &mesh, &mut record) => admitted,
         () = revoke::gone(&pod, &mesh) => Err(Refused::Gone),
@@ -59,7 +61,7 @@ pub async fn plaintext(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
             let counters = record.opened(&world.shard);
             let until = revoke::inbound(&pod, &mesh, &permit);
             let far = Far::Tcp(application);
-            let tally = relay(near, far, &counters, until, mesh.settings.data.idle_timeout).await;
+            let tally = relay(near, far, &counters, until, mesh.settings.data.times.idle).await;
             record.closed(&world.shard, &tally);
         }
         Err(refused) => {
@@ -84,7 +86,11 @@ async fn admit(
         record.destination(workload);
     }
     record.peer_workload(&mesh.view.load(), client);
-    let attributes = Attributes { peer: None, source: client.ip(), destination: dialled.get() };
+    let attributes = Attributes {
+        peer: None,
+        source: client.ip(),
+        destination: dialled.get(),
+    };
     record.dry_run(&known.policies, &attributes);
     let permit = authz::decide(&known.policies, &attributes)?;
     let application = application::dial(pod, client, dialled.get(), mesh).await?;

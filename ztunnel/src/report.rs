@@ -57,7 +57,13 @@ pub struct Record {
 impl Record {
     /// Of a connection that was redirected to us, or a tunnel.
     pub fn captured(direction: Direction, captured: &Captured) -> Self {
-        Self::new(direction, Near::Client, &captured.pod, captured.client, captured.dialled)
+        Self::new(
+            direction,
+            Near::Client,
+            &captured.pod,
+            captured.client,
+            captured.dialled,
+        )
     }
 
     /// Of one stream of an inbound tunnel, whose peer proved an identity.
@@ -69,7 +75,13 @@ impl Record {
         record
     }
 
-    fn new(direction: Direction, near: Near, pod: &Arc<Pod>, client: ClientAddr, dialled: OriginalDst) -> Self {
+    fn new(
+        direction: Direction,
+        near: Near,
+        pod: &Arc<Pod>,
+        client: ClientAddr,
+        dialled: OriginalDst,
+    ) -> Self {
         Self {
             direction,
             near,
@@ -101,7 +113,9 @@ impl Record {
     /// The client's workload, looked up by address. An identity proven by a certificate outranks the address: a
     /// workload of another identity is not the one that called.
     pub fn peer_workload(&mut self, snapshot: &Snapshot, client: ClientAddr) {
-        let Some(destination) = &self.destination else { return };
+        let Some(destination) = &self.destination else {
+            return;
+        };
         let address = NetworkAddress::new(destination.network.clone(), client.ip());
         self.source = snapshot
             .workloads
@@ -192,8 +206,15 @@ impl Record {
             },
             source: party(self.source.as_deref(), self.source_identity.as_ref()),
             destination: party(self.destination.as_deref(), self.destination_identity.as_ref()),
-            service: self.service.as_deref().map(|service| Arc::new(Dialled::new(service))),
-            security: if self.secured() { Security::MutualTls } else { Security::Unknown },
+            service: self
+                .service
+                .as_deref()
+                .map(|service| Arc::new(Dialled::new(service))),
+            security: if self.secured() {
+                Security::MutualTls
+            } else {
+                Security::Unknown
+            },
             ended,
         }
     }

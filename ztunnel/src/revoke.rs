@@ -14,7 +14,7 @@ use crate::pods::{Phase, Pod};
 pub async fn known(pod: &Pod, mesh: &Mesh) -> Option<Arc<Local>> {
     let mut local = pod.local.clone();
     let arrived = local.wait_for(|local| local.known && local.workload.is_some());
-    let arrived = tokio::time::timeout(mesh.settings.data.configuration_wait, arrived).await;
+    let arrived = tokio::time::timeout(mesh.settings.data.times.configuration_wait, arrived).await;
     Some(arrived.ok()?.ok()?.clone())
 }
 

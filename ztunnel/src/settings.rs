@@ -73,18 +73,25 @@ pub struct Data {
     pub original_source: OriginalSource,
     /// Listen on IPv6 too.
     pub ipv6: bool,
-    /// TCP connect, tunnel set-up and CONNECT answer each.
-    pub connect_timeout: Duration,
-    /// A connection without data for this long ends.
-    pub idle_timeout: Duration,
-    /// A tunnel without streams for this long closes.
-    pub tunnel_idle_timeout: Duration,
-    /// How long a connection waits for its pod's configuration.
-    pub configuration_wait: Duration,
+    /// Bounds on time.
+    pub times: Times,
     /// Open connections this process accepts before it sheds new ones.
     pub max_connections: usize,
     /// Open connections of one pod before its new ones are shed.
     pub max_connections_per_pod: usize,
+}
+
+/// Bounds on time.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// TCP connect, tunnel set-up and CONNECT answer each.
+    pub connect: Duration,
+    /// A connection without data for this long ends.
+    pub idle: Duration,
+    /// A tunnel without streams for this long closes.
+    pub tunnel_idle: Duration,
+    /// How long a connection waits for its pod's configuration.
+    pub configuration_wait: Duration,
     /// How long open connections may go on after SIGTERM.
     pub drain: Duration,
 }
@@ -132,20 +139,38 @@ impl Settings {
         let admin = AdminSettings::read(&mut reader);
         let log = LogSettings::read(&mut reader);
         let table = reader.finish()?;
-        Ok(Self { control, data, pods, admin, log, table })
+        Ok(Self {
+            control,
+            data,
+            pods,
+            admin,
+            log,
+            table,
+        })
     }
 }
 
 impl Control {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let xds_address = reader.text("XDS_ADDRESS", "https://istiod.istio-system.svc:15012", "the xDS server");
+        let xds_address = reader.text(
+            "XDS_ADDRESS",
+            "https://istiod.istio-system.svc:15012",
+            "the xDS server",
+        );
         let root = "./var/run/secrets/istio/root-cert.pem";
         Self {
             ca_address: reader.text("CA_ADDRESS", &xds_address, "the certificate authority"),
             xds_address,
-            xds_root: reader.text("XDS_ROOT_CA", root, "PEM file of roots that vouch for the xDS server"),
+            xds_root: reader.text(
+                "XDS_ROOT_CA",
+                root,
+                "PEM file of roots that vouch for the xDS server",
+            ),
             ca_root: reader.text("CA_ROOT_CA", root, "PEM file of roots that vouch for the CA"),
-            xds_hostname: reader.optional("ALT_XDS_HOSTNAME", "name in the xDS server's certificate, if another"),
+            xds_hostname: reader.optional(
+                "ALT_XDS_HOSTNAME",
+                "name in the xDS server's certificate, if another",
+            ),
             ca_hostname: reader.optional("ALT_CA_HOSTNAME", "name in the CA's certificate, if another"),
             token: reader.text(
                 "AUTH_TOKEN",
@@ -154,14 +179,25 @@ impl Control {
             ),
             cluster: reader.text("CLUSTER_ID", "Kubernetes", "the cluster's name"),
             network: reader.text("NETWORK", "", "the network this node's pods are on"),
-            trust_domain: reader.parsed("TRUST_DOMAIN", TrustDomain::default(), "trust domain of this node's pods"),
-            certificate_ttl: reader.duration("SECRET_TTL", Duration::from_secs(86_400), "asked life of certificates"),
+            trust_domain: reader.parsed(
+                "TRUST_DOMAIN",
+                TrustDomain::default(),
+                "trust domain of this node's pods",
+            ),
+            certificate_ttl: reader.duration(
+                "SECRET_TTL",
+                Duration::from_secs(86_400),
+                "asked life of certificates",
+            ),
             node: reader.text("NODE_NAME", "", "this node's name"),
             pod_name: reader.text("POD_NAME", "", "our own pod's name"),
             pod_namespace: reader.text("POD_NAMESPACE", "", "our own namespace"),
             instance_ip: match reader.optional("INSTANCE_IP", "our own address, part of the xDS node id") {
                 None => None,
-                Some(text) => text.parse().map_err(|_| reader.fault("INSTANCE_IP", &text, "not an IP address")).ok(),
+                Some(text) => text
+                    .parse()
+                    .map_err(|_| reader.fault("INSTANCE_IP", &text, "not an IP address"))
+                    .ok(),
             },
         }
     }
@@ -169,40 +205,114 @@ impl Control {
 
 impl Data {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let grace = Duration::from_secs(10);
-        let grace = reader.duration("TERMINATION_GRACE_PERIOD_SECONDS", grace, "time from SIGTERM to SIGKILL");
         Self {
-            workers: reader.parsed("ZTUNNEL_WORKER_THREADS", Count::default(), "n, n% of the CPUs, or 0 for all; else the CPU limit, at most 4"),
-            mark: reader.number("PACKET_MARK", 0x539, "mark of our sockets in pods, exempt from redirection"),
-            original_source: match reader.optional("ENABLE_ORIG_SRC", "true: required, false: off, unset: best effort") {
+            workers: reader.parsed(
+                "ZTUNNEL_WORKER_THREADS",
+                Count::default(),
+                "n, n% of the CPUs, or 0 for all; else the CPU limit, at most 4",
+            ),
+            mark: reader.number(
+                "PACKET_MARK",
+                0x539,
+                "mark of our sockets in pods, exempt from redirection",
+            ),
+            original_source: match reader.optional(
+                "ENABLE_ORIG_SRC",
+                "true: required, false: off, unset: best effort",
+            ) {
                 None => OriginalSource::BestEffort,
                 Some(text) if text == "false" => OriginalSource::Off,
                 Some(_) => OriginalSource::Required,
             },
             ipv6: reader.flag("IPV6_ENABLED", true, "listen on IPv6 too"),
-            connect_timeout: reader.duration("AMBIT_CONNECT_TIMEOUT", Duration::from_secs(10), "limit of each step of setting up a connection"),
-            idle_timeout: reader.duration("AMBIT_IDLE_TIMEOUT", Duration::from_secs(3 * 3600), "a connection without data for this long ends; 0 is never"),
-            tunnel_idle_timeout: reader.duration("POOL_UNUSED_RELEASE_TIMEOUT", Duration::from_secs(300), "a tunnel without connections for this long closes"),
-            configuration_wait: reader.duration("AMBIT_CONFIGURATION_WAIT", Duration::from_secs(5), "how long a new connection waits for its pod's configuration or certificate"),
-            max_connections: reader.number("AMBIT_MAX_CONNECTIONS", 0, "open connections before new ones are shed; 0 derives it from the descriptor limit"),
-            max_connections_per_pod: reader.number("AMBIT_MAX_CONNECTIONS_PER_POD", 0, "open connections of one pod before its new ones are shed; 0 is half of the total"),
-            drain: reader.duration("CONNECTION_TERMINATION_DEADLINE", drain_within(grace), "how long open connections may go on after SIGTERM"),
+            times: Times::read(reader),
+            max_connections: reader.number(
+                "AMBIT_MAX_CONNECTIONS",
+                0,
+                "open connections before new ones are shed; 0 derives it from the descriptor limit",
+            ),
+            max_connections_per_pod: reader.number(
+                "AMBIT_MAX_CONNECTIONS_PER_POD",
+                0,
+                "open connections of one pod before its new ones are shed; 0 is half of the total",
+            ),
         }
+    }
+}
+
+impl Times {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let grace = Duration::from_secs(10);
+        let grace = reader.duration(
+            "TERMINATION_GRACE_PERIOD_SECONDS",
+            grace,
+            "time from SIGTERM to SIGKILL",
+        );
+        Self {
+            connect: reader.duration(
+                "AMBIT_CONNECT_TIMEOUT",
+                Duration::from_secs(10),
+                "limit of each step of setting up a connection",
+            ),
+            idle: or_never(reader.duration(
+                "AMBIT_IDLE_TIMEOUT",
+                Duration::from_secs(3 * 3600),
+                "a connection without data for this long ends; 0 is never",
+            )),
+            tunnel_idle: reader.duration(
+                "POOL_UNUSED_RELEASE_TIMEOUT",
+                Duration::from_secs(300),
+                "a tunnel without connections for this long closes",
+            ),
+            configuration_wait: reader.duration(
+                "AMBIT_CONFIGURATION_WAIT",
+                Duration::from_secs(5),
+                "how long a new connection waits for its pod's configuration or certificate",
+            ),
+            drain: reader.duration(
+                "CONNECTION_TERMINATION_DEADLINE",
+                drain_within(grace),
+                "how long open connections may go on after SIGTERM",
+            ),
+        }
+    }
+}
+
+/// A century stands for never: timers need an end.
+fn or_never(limit: Duration) -> Duration {
+    if limit.is_zero() {
+        Duration::from_secs(100 * 365 * 86_400)
+    } else {
+        limit
     }
 }
 
 /// Leaves five seconds of the grace period for the rest of the shutdown (one, if it is short).
 fn drain_within(grace: Duration) -> Duration {
     let reserve = if grace <= Duration::from_secs(10) { 1 } else { 5 };
-    grace.saturating_sub(Duration::from_secs(reserve)).max(Duration::from_secs(1))
+    grace
+        .saturating_sub(Duration::from_secs(reserve))
+        .max(Duration::from_secs(1))
 }
 
 impl Pods {
     fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            socket: reader.path("INPOD_UDS", "/var/run/ztunnel/ztunnel.sock", "the node agent's socket"),
-            linger: reader.duration("AMBIT_LEAVE_LINGER", Duration::from_secs(15), "how long a pod that left the mesh still accepts tunnels"),
-            gone_grace: reader.duration("AMBIT_GONE_GRACE", Duration::from_secs(5), "how long connections of a deleted pod may still end by themselves"),
+            socket: reader.path(
+                "INPOD_UDS",
+                "/var/run/ztunnel/ztunnel.sock",
+                "the node agent's socket",
+            ),
+            linger: reader.duration(
+                "AMBIT_LEAVE_LINGER",
+                Duration::from_secs(15),
+                "how long a pod that left the mesh still accepts tunnels",
+            ),
+            gone_grace: reader.duration(
+                "AMBIT_GONE_GRACE",
+                Duration::from_secs(5),
+                "how long connections of a deleted pod may still end by themselves",
+            ),
         }
     }
 }
@@ -211,9 +321,21 @@ impl AdminSettings {
     fn read(reader: &mut Reader<'_>) -> Self {
         let v4 = |ip: Ipv4Addr, port: u16| SocketAddr::from((ip, port));
         Self {
-            admin: reader.address("AMBIT_ADMIN_ADDRESS", v4(Ipv4Addr::LOCALHOST, 15000), "configuration dump, log level, quit; no authentication"),
-            metrics: reader.address("AMBIT_METRICS_ADDRESS", v4(Ipv4Addr::UNSPECIFIED, 15020), "metrics"),
-            readiness: reader.address("AMBIT_READINESS_ADDRESS", v4(Ipv4Addr::UNSPECIFIED, 15021), "readiness"),
+            admin: reader.address(
+                "AMBIT_ADMIN_ADDRESS",
+                v4(Ipv4Addr::LOCALHOST, 15000),
+                "configuration dump, log level, quit; no authentication",
+            ),
+            metrics: reader.address(
+                "AMBIT_METRICS_ADDRESS",
+                v4(Ipv4Addr::UNSPECIFIED, 15020),
+                "metrics",
+            ),
+            readiness: reader.address(
+                "AMBIT_READINESS_ADDRESS",
+                v4(Ipv4Addr::UNSPECIFIED, 15021),
+                "readiness",
+            ),
         }
     }
 }

@@ -139,7 +139,11 @@ impl Shard {
 impl Counted {
     fn series(&mut self, labels: Labels) -> &mut Series {
         let full = self.series.len() >= SERIES;
-        let labels = if full && !self.series.contains_key(&labels) { overflow(&labels) } else { labels };
+        let labels = if full && !self.series.contains_key(&labels) {
+            overflow(&labels)
+        } else {
+            labels
+        };
         match self.series.entry(labels) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Series::default()),
@@ -220,7 +224,16 @@ impl Report {
     /// Every open connection.
     pub fn live(&self) -> Vec<LiveConnection> {
         let shards = self.shards.iter();
-        shards.flat_map(|shard| shard.lock().live.values().map(|(_, live)| live.clone()).collect::<Vec<_>>()).collect()
+        shards
+            .flat_map(|shard| {
+                shard
+                    .lock()
+                    .live
+                    .values()
+                    .map(|(_, live)| live.clone())
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 }
 
@@ -262,11 +275,23 @@ type Figure = (&'static str, &'static str, fn(&Series) -> u64);
 
 /// Istio's names; `sent` is the response's direction and `received` the request's (l4-protocols §9.1).
 const FIGURES: [Figure; 5] = [
-    ("istio_tcp_connections_opened", "Connections opened", |series| series.opened),
-    ("istio_tcp_connections_closed", "Connections closed", |series| series.closed),
-    ("istio_tcp_connections_failed", "Connections that could not be opened", |series| series.failed),
-    ("istio_tcp_received_bytes", "Bytes of requests", |series| series.request),
-    ("istio_tcp_sent_bytes", "Bytes of responses", |series| series.response),
+    ("istio_tcp_connections_opened", "Connections opened", |series| {
+        series.opened
+    }),
+    ("istio_tcp_connections_closed", "Connections closed", |series| {
+        series.closed
+    }),
+    (
+        "istio_tcp_connections_failed",
+        "Connections that could not be opened",
+        |series| series.failed,
+    ),
+    ("istio_tcp_received_bytes", "Bytes of requests", |series| {
+        series.request
+    }),
+    ("istio_tcp_sent_bytes", "Bytes of responses", |series| {
+        series.response
+    }),
 ];
 
 impl Collector for Connections {
@@ -285,8 +310,12 @@ impl Collector for Connections {
             }
         }
         let open = self.0.iter().map(|shard| shard.lock().live.len()).sum::<usize>();
-        let mut metric =
-            encoder.encode_descriptor("istio_tcp_sockets_open", "Open connections", None, MetricType::Gauge)?;
+        let mut metric = encoder.encode_descriptor(
+            "istio_tcp_sockets_open",
+            "Open connections",
+            None,
+            MetricType::Gauge,
+        )?;
         metric.encode_gauge(&i64::try_from(open).unwrap_or(i64::MAX))
     }
 }

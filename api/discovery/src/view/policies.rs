@@ -32,12 +32,19 @@ impl Policies {
     pub fn of(&self, workload: &Workload) -> PolicySet {
         let namespace = self.by_namespace.get(workload.namespace.as_str());
         let mut set = PolicySet {
-            policies: self.global.values().chain(namespace.into_iter().flat_map(OrdMap::values)).cloned().collect(),
+            policies: self
+                .global
+                .values()
+                .chain(namespace.into_iter().flat_map(OrdMap::values))
+                .cloned()
+                .collect(),
             missing: Vec::new(),
         };
         for key in &workload.policies {
             match self.by_key.get(key) {
-                Some(policy) if policy.scope == PolicyScope::WorkloadSelector => set.policies.push(policy.clone()),
+                Some(policy) if policy.scope == PolicyScope::WorkloadSelector => {
+                    set.policies.push(policy.clone())
+                }
                 Some(_) => {} // already there by its scope, or another namespace's: naming it adds nothing
                 None => set.missing.push(key.clone()),
             }
