@@ -1,11 +1,33 @@
 //! The directory source: folders of manifests, watched; later folders override earlier ones.
+//!
+//! Folders → [`file`] (documents and their last good versions) → [`merge`] (one winner per object) → [`deliver`]
+//! (annotations laid over, changes only) → the channel.
 
+mod deliver;
+mod file;
+mod folder;
+mod last_good;
+mod merge;
+mod overlay;
+mod stamp;
+mod watch;
+mod writer;
+
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::fault::Fault;
 use crate::object::{InvalidObject, Object};
-use crate::source::{Source, Started};
+use crate::source::{Source, SourceEvent, Started};
+
+use deliver::Delivered;
+use folder::Folders;
+use last_good::LastGood;
+use overlay::Overlays;
+
+/// How many events wait for a slow reader before the source waits too.
+const CHANNEL: usize = 1024;
 
 /// Folders of manifests and the folder for what is written back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +49,42 @@ pub struct Loaded {
     pub faults: Vec<Fault>,
 }
 
-/// Reads folders once, without a memory of earlier versions.
+/// Reads folders once, without a memory of earlier versions and without anything written back.
 pub fn load_once(directories: &[PathBuf]) -> Loaded {
-    let _ = directories;
-    Loaded::default()
+    let mut folders = Folders::new(directories, None);
+    folders.refresh();
+    let merged = merge::merge(&folders);
+    let mut delivered = Delivered::default();
+    let mut loaded = Loaded {
+        faults: merged.faults.clone(),
+        ..Loaded::default()
+    };
+    for event in delivered.update(merged, &Overlays::default()).events {
+        match event {
+            SourceEvent::Applied(object) => loaded.objects.push(object),
+            SourceEvent::Invalid(object) => loaded.invalid.push(object),
+            _ => {}
+        }
+    }
+    loaded
+        .objects
+        .sort_by(|a, b| a.meta().creation.cmp(&b.meta().creation));
+    loaded
 }
 
 impl Source for DirectorySource {
-    fn start(self: Box<Self>) -> std::io::Result<Started> {
-        Err(std::io::Error::other("not built yet"))
+    fn start(self: Box<Self>) -> io::Result<Started> {
+        let last_good = LastGood::open(&self.state.join("last-good"))?;
+        let overlays = Overlays::open(&self.state.join("annotations"))?;
+        let status = Arc::new(writer::Writer::open(&self.state)?);
+        let folders = Folders::new(&self.directories, Some(last_good));
+        watch::start(watch::Parts {
+            folders,
+            overlays,
+            status,
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ pub enum SourceEvent {
     Init,
     /// An object is new or has changed.
     Applied(Arc<Object>),
-    /// An object is invalid and never was valid; it replaces nothing, and `Applied` or `Deleted` ends it.
+    /// A policy is invalid and never was valid: what it names is to be closed until `Applied` or `Deleted` ends it.
     Invalid(Arc<InvalidObject>),
     /// An object is gone.
     Deleted(ObjectRef),

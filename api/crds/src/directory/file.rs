@@ -1,0 +1,381 @@
+//! One file of manifests: its documents, what is wrong with them, and the last good versions that stay in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::last_good::{Kept, LastGood, Record};
+use super::stamp::Stamp;
+use crate::document::{self, MAX_FILE_BYTES, Piece};
+use crate::fault::{Effect, Fault, Severity};
+use crate::meta::{ObjectRef, Order};
+use crate::object::{InvalidObject, Object};
+use crate::read::{self, Item, Outcome, Place};
+
+/// One file.
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    place: Place,
+    stamp: Option<Stamp>,
+    pieces: Vec<ReadPiece>,
+    good: BTreeMap<ObjectRef, Good>,
+    saved: Option<Record>,
+    /// What the file says, in the order written.
+    pub(super) entries: Vec<Entry>,
+    /// What is wrong with it, but for the entries that are [`State::Invalid`].
+    pub(super) faults: Vec<Fault>,
+}
+
+/// One object of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) line: u32,
+    pub(super) object: ObjectRef,
+    pub(super) state: State,
+}
+
+/// What a file says of an object.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    Valid(Arc<Object>),
+    Tombstone,
+    Invalid(Arc<InvalidObject>),
+}
+
+/// A document that was read.
+#[derive(Clone, Debug)]
+struct ReadPiece {
+    text: Arc<str>,
+    line: u32,
+    index: u32,
+    items: Vec<Item>,
+}
+
+/// A last good version and the document it came from.
+#[derive(Clone, Debug)]
+struct Good {
+    line: u32,
+    object: Arc<Object>,
+    origin: Arc<Origin>,
+}
+
+/// A document's text and place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Origin {
+    index: u32,
+    line: u32,
+    text: Arc<str>,
+}
+
+impl File {
+    pub(super) fn new(path: &Path, rank: u64, last_good: Option<&LastGood>) -> Self {
+        let name: Arc<str> = path.file_name().unwrap_or_default().to_string_lossy().into();
+        let place = Place {
+            file: path.to_string_lossy().into(),
+            order: Order {
+                rank,
+                file: name,
+                index: 0,
+            },
+        };
+        let saved = last_good.and_then(|last_good| last_good.load(path));
+        let good = BTreeMap::new();
+        Self {
+            path: path.to_owned(),
+            place,
+            stamp: None,
+            pieces: Vec::new(),
+            good,
+            saved,
+            entries: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Looks at the file and reads it again if it may have changed.
+    pub(super) fn refresh(&mut self, last_good: Option<&LastGood>) {
+        let stamp = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
+        if let (Some(old), Some(now)) = (&self.stamp, &stamp)
+            && old.is_still(now)
+        {
+            return;
+        }
+        let first = self.stamp.is_none();
+        self.stamp = stamp;
+        if first {
+            self.recall();
+        }
+        self.entries.clear();
+        self.faults.clear();
+        match text(&self.path) {
+            Ok(text) => self.take(&text),
+            Err((message, mend)) => self.keep_all(message, mend),
+        }
+        if let Some(last_good) = last_good {
+            self.save(last_good);
+        }
+    }
+
+    /// Brings back what was good before a restart, when the file or its folder cannot be read.
+    pub(super) fn revive(&mut self) {
+        self.recall();
+        self.entries = self
+            .good
+            .iter()
+            .map(|(object, good)| good.entry(object))
+            .collect();
+    }
+
+    /// Reads the saved record; texts that are unchanged are taken over as they were parsed.
+    fn recall(&mut self) {
+        let Some(record) = self.saved.clone() else { return };
+        for kept in record.kept {
+            let mut place = self.place.clone();
+            place.order.index = kept.index;
+            let text: Arc<str> = kept.text.into();
+            let origin = Arc::new(Origin {
+                index: kept.index,
+                line: kept.line,
+                text: text.clone(),
+            });
+            let items = read::read(
+                Piece {
+                    text: &text,
+                    line: kept.line,
+                },
+                &place,
+            );
+            for item in &items {
+                if let Outcome::Valid(object) = &item.outcome
+                    && kept.objects.contains(&object.reference())
+                {
+                    let good = Good {
+                        line: item.line,
+                        object: object.clone(),
+                        origin: origin.clone(),
+                    };
+                    self.good.insert(object.reference(), good);
+                }
+            }
+            self.pieces.push(ReadPiece {
+                text,
+                line: kept.line,
+                index: kept.index,
+                items,
+            });
+        }
+    }
+
+    fn take(&mut self, text: &str) {
+        let pieces = match document::split(text) {
+            Ok(pieces) => pieces,
+            Err(error) => return self.keep_all(error.to_string(), "split the file"),
+        };
+        let mut known: BTreeMap<(u32, u32), ReadPiece> = self
+            .pieces
+            .drain(..)
+            .map(|piece| ((piece.line, piece.index), piece))
+            .collect();
+        let mut index = 0;
+        for piece in pieces {
+            let old = known
+                .remove(&(piece.line, index))
+                .filter(|old| *old.text == *piece.text);
+            let read = old.unwrap_or_else(|| self.read(piece, index));
+            index += u32::try_from(read.items.len().max(1)).unwrap_or(u32::MAX);
+            self.pieces.push(read);
+        }
+        self.settle();
+    }
+
+    fn read(&self, piece: Piece<'_>, index: u32) -> ReadPiece {
+        let mut place = self.place.clone();
+        place.order.index = index;
+        let items = read::read(piece, &place);
+        ReadPiece {
+            text: piece.text.into(),
+            line: piece.line,
+            index,
+            items,
+        }
+    }
+
+    /// Decides what each document says, with last good versions for what is wrong.
+    fn settle(&mut self) {
+        let before = std::mem::take(&mut self.good);
+        let mut seen: BTreeSet<ObjectRef> = BTreeSet::new();
+        let mut unidentified = Vec::new();
+        for read in &self.pieces {
+            let origin = Arc::new(Origin {
+                index: read.index,
+                line: read.line,
+                text: read.text.clone(),
+            });
+            for item in &read.items {
+                self.faults.extend(item.note.clone());
+                let (object, state) = match &item.outcome {
+                    Outcome::Skipped => continue,
+                    Outcome::Unidentified(fault) => {
+                        unidentified.push((**fault).clone());
+                        continue;
+                    }
+                    Outcome::Valid(object) => (object.reference(), State::Valid(object.clone())),
+                    Outcome::Tombstone(object) => (object.clone(), State::Tombstone),
+                    Outcome::Bad(invalid) => (
+                        invalid.object.clone(),
+                        State::Invalid(Arc::new((**invalid).clone())),
+                    ),
+                };
+                let first = seen.insert(object.clone());
+                let mut entry = Entry {
+                    line: item.line,
+                    object: object.clone(),
+                    state,
+                };
+                match &entry.state {
+                    State::Valid(valid) if first => {
+                        let good = Good {
+                            line: item.line,
+                            object: valid.clone(),
+                            origin: origin.clone(),
+                        };
+                        self.good.insert(object, good);
+                    }
+                    State::Invalid(invalid) if first => {
+                        if let Some(good) = before.get(&object) {
+                            self.faults
+                                .push(with_effect(&invalid.fault, Effect::LastGoodStays));
+                            entry.state = State::Valid(good.object.clone());
+                            self.good.insert(object, good.clone());
+                        }
+                    }
+                    _ => {}
+                }
+                self.entries.push(entry);
+            }
+        }
+        self.keep_unseen(unidentified, &seen, before);
+    }
+
+    /// A document that does not say which object it is may be any that is no longer found: they all stay.
+    fn keep_unseen(
+        &mut self,
+        faults: Vec<Fault>,
+        seen: &BTreeSet<ObjectRef>,
+        before: BTreeMap<ObjectRef, Good>,
+    ) {
+        if faults.is_empty() {
+            return;
+        }
+        let mut effect = Effect::Skipped;
+        for (object, good) in before {
+            if !seen.contains(&object) {
+                effect = Effect::LastGoodStays;
+                self.entries.push(good.entry(&object));
+                self.good.insert(object, good);
+            }
+        }
+        self.faults
+            .extend(faults.iter().map(|fault| with_effect(fault, effect)));
+    }
+
+    fn keep_all(&mut self, message: String, mend: &str) {
+        self.entries = self
+            .good
+            .iter()
+            .map(|(object, good)| good.entry(object))
+            .collect();
+        self.pieces.clear();
+        let effect = if self.good.is_empty() {
+            Effect::Skipped
+        } else {
+            Effect::LastGoodStays
+        };
+        self.faults.push(Fault {
+            file: self.place.file.to_string(),
+            line: 0,
+            object: None,
+            field: None,
+            message,
+            mend: mend.to_owned(),
+            effect,
+            severity: Severity::Error,
+        });
+    }
+
+    fn save(&mut self, last_good: &LastGood) {
+        let mut kept: BTreeMap<&Origin, Vec<ObjectRef>> = BTreeMap::new();
+        for (object, good) in &self.good {
+            kept.entry(&good.origin).or_default().push(object.clone());
+        }
+        let kept = kept.into_iter().map(|(origin, objects)| Kept {
+            line: origin.line,
+            index: origin.index,
+            text: origin.text.to_string(),
+            objects,
+        });
+        let record = Record {
+            path: self.path.clone(),
+            kept: kept.collect(),
+        };
+        if self.saved.as_ref() == Some(&record) {
+            return;
+        }
+        match last_good.save(&record) {
+            Ok(()) => self.saved = Some(record),
+            Err(error) => self.faults.push(Fault {
+                file: self.place.file.to_string(),
+                line: 0,
+                object: None,
+                field: None,
+                message: format!("its last good version cannot be kept for a restart: {error}"),
+                mend: "make room or give write permission in the state folder".to_owned(),
+                effect: Effect::None,
+                severity: Severity::Warning,
+            }),
+        }
+    }
+}
+
+impl Good {
+    fn entry(&self, object: &ObjectRef) -> Entry {
+        Entry {
+            line: self.line,
+            object: object.clone(),
+            state: State::Valid(self.object.clone()),
+        }
+    }
+}
+
+/// A fault with its effect.
+pub(super) fn with_effect(fault: &Fault, effect: Effect) -> Fault {
+    Fault {
+        effect,
+        ..fault.clone()
+    }
+}
+
+/// The file's text, or what is wrong and a mend.
+fn text(path: &Path) -> Result<String, (String, &'static str)> {
+    let unreadable = |error: io::Error| (format!("cannot be read: {error}"), "give read permission");
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err((
+            format!("larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024),
+            "split the file",
+        ));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        (
+            "not YAML: it is no UTF-8 text".to_owned(),
+            "correct or remove the file",
+        )
+    })
+}

@@ -1,0 +1,98 @@
+//! Writes back into the state folder: annotations, events and conditions.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::last_good::replace;
+use super::overlay;
+use crate::meta::ObjectRef;
+use crate::status::{Condition, Event, StatusWriter};
+
+/// The events file is begun anew at this size; one older file is kept.
+const MAX_EVENTS_BYTES: u64 = 1024 * 1024;
+
+/// The writer of one state folder.
+#[derive(Debug)]
+pub(super) struct Writer {
+    state: PathBuf,
+    /// UIDs of the objects in force; the lock also keeps two writes to one file apart.
+    uids: Mutex<BTreeMap<ObjectRef, String>>,
+}
+
+impl Writer {
+    pub(super) fn open(state: &Path) -> io::Result<Self> {
+        fs::create_dir_all(state.join("annotations"))?;
+        fs::create_dir_all(state.join("status"))?;
+        Ok(Self {
+            state: state.to_owned(),
+            uids: Mutex::default(),
+        })
+    }
+
+    /// Learns that an object is in force (or, without a UID, gone).
+    pub(super) fn learn(&self, object: &ObjectRef, uid: Option<&str>) {
+        let mut uids = self.lock();
+        match uid {
+            Some(uid) => uids.insert(object.clone(), uid.to_owned()),
+            None => uids.remove(object),
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectRef, String>> {
+        self.uids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StatusWriter for Writer {
+    fn annotate(&self, object: &ObjectRef, key: &str, value: Option<&str>) -> io::Result<()> {
+        let uids = self.lock();
+        let Some(uid) = uids.get(object) else {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{object} does not exist"),
+            ));
+        };
+        let path = self.state.join("annotations").join(overlay::file_name(object));
+        let before = overlay::load(&path).filter(|overlay| overlay.uid == *uid);
+        let mut after = before.clone().unwrap_or_default();
+        uid.clone_into(&mut after.uid);
+        after.annotations.insert(key.to_owned(), value.map(str::to_owned));
+        if before.as_ref() == Some(&after) {
+            return Ok(());
+        }
+        replace(&path, &serde_json::to_vec(&after)?)
+    }
+
+    fn event(&self, event: &Event) -> io::Result<()> {
+        let _one_at_a_time = self.lock();
+        let path = self.state.join("events.jsonl");
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= MAX_EVENTS_BYTES) {
+            fs::rename(&path, self.state.join("events.1.jsonl"))?;
+        }
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)?
+            .write_all(&line)
+    }
+
+    fn conditions(&self, object: &ObjectRef, conditions: &[Condition]) -> io::Result<()> {
+        let _one_at_a_time = self.lock();
+        let path = self.state.join("status").join(overlay::file_name(object));
+        if conditions.is_empty() {
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        replace(
+            &path,
+            &serde_json::to_vec(&serde_json::json!({ "conditions": conditions }))?,
+        )
+    }
+}
