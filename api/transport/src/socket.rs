@@ -1,46 +1,25 @@
 //! Sockets in a pod's network namespace: exclusive listeners, dials with a spoofed source, and the reset.
 
-use std::fmt;
-use std::fs::File;
+mod netns;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use ambit_api::reason::Reason;
-use nix::sched::CloneFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::addr::{ClientAddr, LocalAddr, OriginalDst, ServerAddr};
+pub use netns::{Netns, NetnsId};
 
 /// The mark that in-pod redirection rules let pass (l4-protocols §1.3).
 pub const PACKET_MARK: u32 = 1337;
 
 /// How long `accept` pauses when the process or the machine has no descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-
-/// A network namespace, held open. Cheap to clone.
-#[derive(Clone)]
-pub struct Netns(Arc<Held>);
-
-struct Held {
-    fd: OwnedFd,
-    id: NetnsId,
-}
-
-/// What tells two network namespaces apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NetnsId {
-    /// Device of the namespace file.
-    pub dev: u64,
-    /// Its inode.
-    pub inode: u64,
-}
 
 /// Whether a listener must be able to keep the client's address towards the application (`ENABLE_ORIG_SRC`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,73 +144,6 @@ impl DialError {
             Self::Connect { .. } => Reason::ConnectFailed,
             Self::Socket { .. } => Reason::Io,
         }
-    }
-}
-
-impl Netns {
-    /// Opens a namespace by path, for example `/proc/<pid>/ns/net` or a bind mount.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Self::from_fd(File::open(path)?.into())
-    }
-
-    /// Wraps a descriptor of a namespace.
-    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        let file = File::from(fd);
-        let metadata = file.metadata()?;
-        let id = NetnsId {
-            dev: metadata.dev(),
-            inode: metadata.ino(),
-        };
-        Ok(Self(Arc::new(Held { fd: file.into(), id })))
-    }
-
-    /// The namespace of the calling thread.
-    pub fn current() -> io::Result<Self> {
-        Self::open(Path::new("/proc/thread-self/ns/net"))
-    }
-
-    /// Which namespace this is.
-    pub fn id(&self) -> NetnsId {
-        self.0.id
-    }
-
-    /// Runs `action` with the calling thread inside the namespace. Sockets made there stay there. `action` must not
-    /// await. If the way back fails the process aborts: a thread left in a pod's namespace would act for it.
-    pub fn run<T>(&self, action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        thread_local! {
-            static HOME: io::Result<Netns> = Netns::current();
-        }
-        HOME.with(|home| {
-            let home = home
-                .as_ref()
-                .map_err(|cause| io::Error::new(cause.kind(), cause.to_string()))?;
-            if home.id() == self.id() {
-                return action();
-            }
-            nix::sched::setns(self.0.fd.as_fd(), CloneFlags::CLONE_NEWNET)?;
-            let way_back = WayBack(home);
-            let outcome = action();
-            drop(way_back);
-            outcome
-        })
-    }
-}
-
-/// Returns the thread to its own namespace, also when the action panics.
-struct WayBack<'a>(&'a Netns);
-
-impl Drop for WayBack<'_> {
-    fn drop(&mut self) {
-        if let Err(cause) = nix::sched::setns(self.0.0.fd.as_fd(), CloneFlags::CLONE_NEWNET) {
-            tracing::error!(%cause, "cannot leave a pod's network namespace");
-            std::process::abort();
-        }
-    }
-}
-
-impl fmt::Debug for Netns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Netns({}:{})", self.0.id.dev, self.0.id.inode)
     }
 }
 
