@@ -30,7 +30,7 @@ pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
         ("paths", &|| source::no_machine_paths(&files)),
         ("minimum versions", &|| locked::minimums(&lock)),
         ("banned crates", &|| locked::banned(&lock, &exceptions)),
-        ("format", &|| cargo(workspace, &["fmt", "--all", "--check"])),
+        ("format", &|| cargo(workspace, &FORMAT)),
         ("dependency rules", &|| dependency_rules(workspace)),
         ("lints", &|| cargo(workspace, &LINTS)),
         ("generated code", &|| cargo(workspace, &DRIFT)),
@@ -55,6 +55,9 @@ pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
     failures.iter().for_each(|failure| println!("{failure}"));
     Err(Failure(format!("{} in all", counted(failures.len()))))
 }
+
+/// Names of files only: `cargo fmt --all` mends them, so nobody needs to read the differences.
+const FORMAT: [&str; 5] = ["fmt", "--all", "--check", "--", "--files-with-diff"];
 
 /// Release mode, though lints do not need it: the C code that build scripts compile is then the tests' own.
 const LINTS: [&str; 8] = [

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::arguments::{Part, TestOptions};
 use crate::run::{Failure, Workspace, name, variable};
 
@@ -26,11 +28,16 @@ struct Tally {
 /// Builds and runs what was asked for.
 pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Failure> {
     let allowed = allowed(&read_skips(&workspace.root.join(SKIPS))?)?;
+    let targets = targets(&workspace.packages, options.part);
+    if options.part == Part::Lab && targets.is_empty() {
+        // No names would mean all targets.
+        return Err(Failure("there are no lab tests".to_owned()));
+    }
     workspace.build()?;
     let mut tests = workspace.cargo();
     tests
         .args(["test", "--release", "--workspace", "--no-fail-fast"])
-        .args(targets(workspace, options.part));
+        .args(targets);
     if let Some(path) = &options.ztunnel {
         tests.env("AMBIT_ZTUNNEL", path);
     }
@@ -48,10 +55,9 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
 
 /// The targets of that part. Always the whole workspace's packages, so that no part asks for other features of a
 /// dependency than another and everything is compiled once.
-fn targets(workspace: &Workspace, part: Part) -> Vec<String> {
+fn targets(packages: &[Value], part: Part) -> Vec<String> {
     let named = |lab: bool| {
-        let tests = workspace
-            .packages
+        let tests = packages
             .iter()
             .filter(move |package| (package["name"] == LAB) == lab);
         let targets = tests.flat_map(|package| package["targets"].as_array().into_iter().flatten());
@@ -231,6 +237,22 @@ mod tests {
         let listed = allowed("# why\n\ncapture: needs root\n").unwrap();
         assert!(judge(&skipped, &listed, true).is_ok());
         assert!(judge(&tally(&["test result: FAILED. 0 passed; 1 failed"]), &none, false).is_err());
+    }
+
+    #[test]
+    fn parts_name_their_targets() {
+        let target = |kind: &str, name: &str| serde_json::json!({"kind": [kind], "name": name});
+        let packages = [
+            serde_json::json!({"name": "ambit-api", "targets": [target("lib", "ambit_api"), target("test", "regenerate")]}),
+            serde_json::json!({"name": LAB, "targets": [target("bin", LAB), target("test", "enrol"), target("test", "l4")]}),
+        ];
+        assert!(targets(&packages, Part::All).is_empty());
+        assert_eq!(targets(&packages, Part::Lab), ["--test", "enrol", "--test", "l4"]);
+        assert_eq!(
+            targets(&packages, Part::Unit),
+            ["--lib", "--bins", "--test", "regenerate"]
+        );
+        assert!(targets(&packages[..1], Part::Lab).is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
+pub(super) const CONNECTIONS: usize = 64;
 
 /// For the head of a request, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);

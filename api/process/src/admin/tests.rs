@@ -162,6 +162,33 @@ async fn an_endless_head_is_cut_off() {
 }
 
 #[tokio::test]
+async fn idle_connections_cannot_take_more_than_their_room() {
+    let fixture = fixture().await;
+    let door = fixture.serving.bound.readiness[0];
+    let mut idle = Vec::new();
+    // Each asks once and stays, so that the server has surely taken it.
+    for _ in 0..serve::CONNECTIONS {
+        let mut stream = TcpStream::connect(door).await.unwrap();
+        stream
+            .write_all(b"GET /healthz/ready HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        idle.push(stream);
+    }
+    let mut late = std::pin::pin!(ask(door, "GET", "/healthz/ready"));
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(50), &mut late).await;
+    assert!(
+        waited.is_err(),
+        "a connection beyond the room was served: {waited:?}"
+    );
+    drop(idle.pop());
+    assert_eq!(late.await.0, 200);
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_named_and_a_dropped_server_is_gone() {
     let first = fixture().await;
     let taken = first.serving.bound.admin[0];
