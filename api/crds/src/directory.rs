@@ -52,7 +52,7 @@ pub struct Loaded {
 /// Reads folders once, without a memory of earlier versions and without anything written back.
 pub fn load_once(directories: &[PathBuf]) -> Loaded {
     let mut folders = Folders::new(directories, None);
-    folders.refresh();
+    folders.refresh(stamp::Patience::Now);
     let merged = merge::merge(&folders);
     let mut delivered = Delivered::default();
     let mut loaded = Loaded {

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::last_good::{Kept, LastGood, Record};
-use super::stamp::Stamp;
+use super::stamp::{Patience, Stamp};
 use crate::document::{self, MAX_FILE_BYTES, Piece};
 use crate::fault::{Effect, Fault, Severity};
 use crate::meta::{ObjectRef, Order};
 use crate::object::{InvalidObject, Object};
 use crate::read::{self, Item, Outcome, Place};
+
+/// How many looks in a row a file may be left for the next one: a file that is written without end is read all the same.
+const MAX_DEFERRALS: u8 = 40;
 
 /// One file.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub(super) struct File {
     path: PathBuf,
     place: Place,
     stamp: Option<Stamp>,
+    deferrals: u8,
     pieces: Vec<ReadPiece>,
     good: BTreeMap<ObjectRef, Good>,
     saved: Option<Record>,
@@ -87,6 +91,7 @@ impl File {
             path: path.to_owned(),
             place,
             stamp: None,
+            deferrals: 0,
             pieces: Vec::new(),
             good,
             saved,
@@ -95,14 +100,26 @@ impl File {
         }
     }
 
-    /// Looks at the file and reads it again if it may have changed.
-    pub(super) fn refresh(&mut self, last_good: Option<&LastGood>) {
-        let stamp = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
+    /// Looks at the file and reads it again if it may have changed. Tells whether it must be looked at again soon.
+    pub(super) fn refresh(&mut self, last_good: Option<&LastGood>, patience: Patience) -> bool {
+        let stamp = self.look();
         if let (Some(old), Some(now)) = (&self.stamp, &stamp)
             && old.is_still(now)
         {
-            return;
+            return false;
         }
+        let settling = stamp.as_ref().is_some_and(Stamp::is_settling);
+        let read = text(&self.path);
+        // A file that is written while it is read is as unsettled as one that was written just now.
+        let moved = stamp
+            .as_ref()
+            .zip(self.look().as_ref())
+            .is_some_and(|(then, now)| !then.is_same(now));
+        if patience == Patience::Settled && (settling || moved) && self.deferrals < MAX_DEFERRALS {
+            self.deferrals += 1;
+            return true;
+        }
+        self.deferrals = 0;
         let first = self.stamp.is_none();
         self.stamp = stamp;
         if first {
@@ -110,13 +127,18 @@ impl File {
         }
         self.entries.clear();
         self.faults.clear();
-        match text(&self.path) {
+        match read {
             Ok(text) => self.take(&text),
             Err((message, mend)) => self.keep_all(message, mend),
         }
         if let Some(last_good) = last_good {
             self.save(last_good);
         }
+        false
+    }
+
+    fn look(&self) -> Option<Stamp> {
+        fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata))
     }
 
     /// Brings back what was good before a restart, when the file or its folder cannot be read.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::File;
 use super::last_good::LastGood;
+use super::stamp::Patience;
 use crate::fault::{Effect, Fault, Severity};
 
 /// The most files of one folder that are read.
@@ -46,19 +47,24 @@ impl Folders {
         }
     }
 
-    /// Takes up what has changed.
-    pub(super) fn refresh(&mut self) {
+    /// Takes up what has changed. Tells whether something must be looked at again soon.
+    pub(super) fn refresh(&mut self, patience: Patience) -> bool {
+        let mut again = false;
         for folder in &mut self.folders {
-            folder.refresh(self.last_good.as_ref());
+            again |= folder.refresh(self.last_good.as_ref(), patience);
         }
+        again
     }
 }
 
 impl Folder {
-    fn refresh(&mut self, last_good: Option<&LastGood>) {
+    fn refresh(&mut self, last_good: Option<&LastGood>, patience: Patience) -> bool {
         let names = match list(&self.path) {
             Ok(names) => names,
-            Err(error) => return self.keep(&error, last_good),
+            Err(error) => {
+                self.keep(&error, last_good);
+                return false;
+            }
         };
         let gone = self
             .files
@@ -73,14 +79,16 @@ impl Folder {
         }
         self.looked = true;
         self.fault = self.remark(&names);
+        let mut again = false;
         for name in names.into_iter().take(MAX_FILES) {
             let path = self.path.join(&name);
             let file = self
                 .files
                 .entry(name)
                 .or_insert_with(|| File::new(&path, self.rank, last_good));
-            file.refresh(last_good);
+            again |= file.refresh(last_good, patience);
         }
+        again
     }
 
     /// A folder that cannot be listed keeps what it held: a policy must not vanish with a mount.

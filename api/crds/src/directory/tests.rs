@@ -37,7 +37,8 @@ impl Scratch {
     }
 
     pub(crate) fn write(&self, file: &str, text: impl AsRef<[u8]>) {
-        fs::write(self.0.join(file), text).unwrap();
+        fs::write(self.0.join("new"), text).unwrap();
+        fs::rename(self.0.join("new"), self.0.join(file)).unwrap();
     }
 
     fn path(&self, file: &str) -> PathBuf {

@@ -17,11 +17,12 @@ use super::deliver::Delivered;
 use super::folder::Folders;
 use super::merge;
 use super::overlay::Overlays;
+use super::stamp::{Patience, SETTLE};
 use super::writer::Writer;
 use crate::source::{Rescan, SourceEvent, Started};
 
 /// How long changes are gathered once one was seen, as long as they keep coming.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(5);
 /// The longest that gathering may take.
 const GATHER: Duration = Duration::from_millis(40);
 /// How often folders that cannot be watched are tried again.
@@ -108,18 +109,33 @@ impl Thread {
 
     fn serve(&mut self) -> Result<(), Closed> {
         self.send(SourceEvent::Init)?;
-        self.look()?;
+        let ticket = self.tickets.load(Ordering::SeqCst);
+        let mut again = self.look(Patience::Now)?;
         self.send(SourceEvent::InitDone)?;
+        self.answer(ticket)?;
         loop {
-            match self.wakeups.recv_timeout(RETRY) {
+            match self.wakeups.recv_timeout(if again { SETTLE } else { RETRY }) {
                 Ok(()) => self.gather(),
                 Err(RecvTimeoutError::Timeout) if self.events.is_closed() => return Err(Closed),
-                Err(RecvTimeoutError::Timeout) if self.all_watched() => continue,
+                Err(RecvTimeoutError::Timeout) if !again && self.all_watched() => continue,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Closed),
             }
-            self.look()?;
+            let ticket = self.tickets.load(Ordering::SeqCst);
+            again = self.look(Patience::Settled)?;
+            if !again {
+                self.answer(ticket)?;
+            }
         }
+    }
+
+    /// Tells that all that stood there when the ticket was drawn has been delivered.
+    fn answer(&mut self, ticket: u64) -> Result<(), Closed> {
+        if ticket > self.answered {
+            self.answered = ticket;
+            self.send(SourceEvent::Rescanned(ticket))?;
+        }
+        Ok(())
     }
 
     /// Waits until changes stop coming, or long enough.
@@ -128,11 +144,11 @@ impl Thread {
         while Instant::now() < until && self.wakeups.recv_timeout(QUIET).is_ok() {}
     }
 
-    fn look(&mut self) -> Result<(), Closed> {
-        let ticket = self.tickets.load(Ordering::SeqCst);
+    /// Delivers what has changed. Tells whether something must be looked at again soon.
+    fn look(&mut self, patience: Patience) -> Result<bool, Closed> {
         // Watch first: what changes during the look wakes us again.
         self.watch();
-        self.parts.folders.refresh();
+        let again = self.parts.folders.refresh(patience);
         self.parts.overlays.refresh();
         let merged = merge::merge(&self.parts.folders);
         let changes = self.delivered.update(merged, &self.parts.overlays);
@@ -149,11 +165,7 @@ impl Thread {
             }
             self.send(event)?;
         }
-        if ticket > self.answered {
-            self.answered = ticket;
-            self.send(SourceEvent::Rescanned(ticket))?;
-        }
-        Ok(())
+        Ok(again)
     }
 
     fn send(&self, event: SourceEvent) -> Result<(), Closed> {
