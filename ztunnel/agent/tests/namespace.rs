@@ -1,0 +1,288 @@
+//! The rulesets on real network namespaces: what they do to new connections, and that they reset no open one.
+//!
+//! The test starts itself again under `unshare`, so that it needs no root where user namespaces serve. Two namespaces:
+//! ours is the peer, the other one is the pod; a veth pair joins them.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ambit_agent::ports;
+use ambit_agent::redirect::apply::Redirector;
+use ambit_agent::redirect::rules::{Found, InboundCapture, Ruleset};
+use ambit_transport::socket::Netns;
+
+const INSIDE: &str = "AMBIT_TEST_INSIDE";
+const PEER: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
+const POD: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
+const ENROLLED: Ruleset = Ruleset::Enrolled { inbound: InboundCapture::On };
+const BYPASSED: Ruleset = Ruleset::Enrolled { inbound: InboundCapture::Bypassed };
+
+struct Pod {
+    netns: Netns,
+    redirector: Redirector,
+    _holder: Holder,
+}
+
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn main() {
+    let tests: [(&str, fn(&Pod)); 8] = [
+        ("an_open_connection_survives_every_ruleset", open_connections_survive),
+        ("new_connections_are_redirected_both_ways", redirected),
+        ("without_a_ztunnel_connections_fail", fails_closed),
+        ("the_mark_is_exempt", mark_exempt),
+        ("bypassed_inbound_reaches_the_application", bypassed),
+        ("closed_refuses_both_ways", closed),
+        ("redirected_connections_survive_leaving_and_coming_back", residual),
+        ("rules_are_read_back_and_removed", read_back),
+    ];
+    if std::env::args().any(|argument| argument == "--list") {
+        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    let inside = std::env::vars_os().any(|(name, _)| name == INSIDE);
+    if !inside {
+        std::process::exit(again_inside(&tests.map(|(name, _)| name)));
+    }
+    for (name, test) in tests {
+        test(&pod());
+        println!("test {name} ... ok");
+    }
+}
+
+fn again_inside(names: &[&str]) -> i32 {
+    let unshare = ["--user", "--map-root-user", "--net", "--mount"];
+    let probe = Command::new("unshare").args(unshare).args(["nft", "list", "tables"]).output();
+    let reason = match probe {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(reason) = reason {
+        names.iter().for_each(|name| println!("SKIPPED {name}: {reason}"));
+        return 0;
+    }
+    let own = std::env::current_exe().unwrap();
+    let status = Command::new("unshare").args(unshare).arg(own).env(INSIDE, "1").status().unwrap();
+    status.code().unwrap_or(1)
+}
+
+fn sh(script: &str) {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A new pod namespace, joined to ours.
+fn pod() -> Pod {
+    let mut holder = Command::new("unshare")
+        .args(["--net", "sh", "-c", "echo ready; exec sleep 600"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    holder.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
+    let holder = Holder(holder);
+    let pid = holder.0.id();
+    sh("ip link set lo up; ip link del eth9 2>/dev/null || true");
+    sh(&format!("ip link add eth9 type veth peer name eth0 netns {pid}; ip link set eth9 up"));
+    sh(&format!("ip addr add {}/24 dev eth9; ip -6 addr add {}/64 dev eth9 nodad", PEER[0], PEER[1]));
+    let netns = Netns::open(&PathBuf::from(format!("/proc/{pid}/ns/net"))).unwrap();
+    let set_up = format!(
+        "ip link set lo up; ip addr add {}/24 dev eth0; ip -6 addr add {}/64 dev eth0 nodad; ip link set eth0 up",
+        POD[0], POD[1]
+    );
+    netns.run(|| Ok(sh(&set_up))).unwrap();
+    let redirector = Redirector { nft: "nft".into(), ip: "ip".into(), within: Duration::from_secs(20) };
+    Pod { netns, redirector, _holder: holder }
+}
+
+impl Pod {
+    fn apply(&self, ruleset: Ruleset) {
+        assert_eq!(self.redirector.apply(&self.netns, ruleset).unwrap().kind(), ruleset.kind());
+    }
+
+    fn listen(&self, port: u16) -> TcpListener {
+        self.netns.run(|| listen(port)).unwrap()
+    }
+
+    fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        self.netns.run(|| dial(to))
+    }
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+}
+
+fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&to, Duration::from_secs(5))
+}
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse::<IpAddr>().unwrap(), port)
+}
+
+/// Both directions carry a byte.
+fn alive(one: &mut TcpStream, other: &mut TcpStream) {
+    for (from, to) in [(&mut *one, &mut *other), (&mut *other, &mut *one)] {
+        to.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        from.write_all(b"x").unwrap();
+        let mut byte = [0];
+        to.read_exact(&mut byte).unwrap();
+    }
+}
+
+fn reaches(listener: &TcpListener, dialled: io::Result<TcpStream>) -> (TcpStream, TcpStream) {
+    let mut near = dialled.unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    alive(&mut near, &mut far);
+    (near, far)
+}
+
+fn refused(dialled: io::Result<TcpStream>) {
+    assert_eq!(dialled.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+}
+
+fn open_connections_survive(pod: &Pod) {
+    let (server, peer) = (pod.listen(8080), listen(8081).unwrap());
+    let mut open = Vec::new();
+    for family in 0..2 {
+        open.push(reaches(&server, dial(at(POD[family], 8080))));
+        open.push(reaches(&peer, pod.dial(at(PEER[family], 8081))));
+    }
+    for ruleset in [ENROLLED, Ruleset::Closed, BYPASSED, ENROLLED, Ruleset::Residual] {
+        pod.apply(ruleset);
+        for (near, far) in &mut open {
+            alive(near, far);
+        }
+    }
+    pod.redirector.remove(&pod.netns).unwrap();
+    for (near, far) in &mut open {
+        alive(near, far);
+    }
+}
+
+fn redirected(pod: &Pod) {
+    let (outbound, inbound, hbone) = (pod.listen(15001), pod.listen(15006), pod.listen(15008));
+    let application = pod.listen(8080);
+    pod.apply(ENROLLED);
+    for family in 0..2 {
+        // Nobody listens on the dialled port, so only a redirect can succeed.
+        let (_near, far) = reaches(&outbound, pod.dial(at(PEER[family], 9)));
+        let to = ambit_transport::socket::original_dst(&far).unwrap();
+        assert!(format!("{to:?}").contains(PEER[family]), "{to:?}");
+        reaches(&inbound, dial(at(POD[family], 8080)));
+        reaches(&hbone, dial(at(POD[family], 15008)));
+        // The proxy's own ports are no way round it.
+        for port in [15001, 15006] {
+            let dialled = dial(at(POD[family], port));
+            application.set_nonblocking(true).unwrap();
+            assert_eq!(application.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            drop(dialled);
+        }
+        inbound.set_nonblocking(true).unwrap();
+        while inbound.accept().is_ok() {}
+        inbound.set_nonblocking(false).unwrap();
+        application.set_nonblocking(false).unwrap();
+        // The pod's own address and its loopback stay its own.
+        reaches(&application, pod.dial(at(POD[family], 8080)));
+        reaches(&application, pod.dial(at(["127.0.0.1", "::1"][family], 8080)));
+    }
+}
+
+fn fails_closed(pod: &Pod) {
+    let (_application, _peer) = (pod.listen(8080), listen(8081).unwrap());
+    pod.apply(ENROLLED);
+    for family in 0..2 {
+        refused(pod.dial(at(PEER[family], 8081)));
+        refused(dial(at(POD[family], 8080)));
+    }
+}
+
+fn mark_exempt(pod: &Pod) {
+    let peer = listen(8081).unwrap();
+    pod.apply(ENROLLED);
+    for (family, domain) in [(0, socket2::Domain::IPV4), (1, socket2::Domain::IPV6)] {
+        let marked = pod.netns.run(|| {
+            let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+            socket.set_mark(0x539)?;
+            socket.connect(&at(PEER[family], 8081).into())?;
+            Ok(socket.into())
+        });
+        reaches(&peer, marked);
+    }
+}
+
+fn bypassed(pod: &Pod) {
+    let (application, outbound) = (pod.listen(8080), pod.listen(15001));
+    pod.apply(BYPASSED);
+    for family in 0..2 {
+        reaches(&application, dial(at(POD[family], 8080)));
+        reaches(&outbound, pod.dial(at(PEER[family], 9)));
+    }
+}
+
+fn closed(pod: &Pod) {
+    let (application, _squatter, _peer) = (pod.listen(8080), pod.listen(15001), listen(8081).unwrap());
+    let holders = ports::holders(&pod.netns).unwrap();
+    assert_eq!(holders.len(), 1);
+    assert_eq!(holders[0].port, 15001);
+    assert_eq!(holders[0].process.as_ref().unwrap().pid, ports::Pid(std::process::id()));
+    pod.apply(Ruleset::Closed);
+    for family in 0..2 {
+        refused(pod.dial(at(PEER[family], 8081)));
+        refused(dial(at(POD[family], 8080)));
+        reaches(&application, pod.dial(at(POD[family], 8080)));
+    }
+}
+
+fn residual(pod: &Pod) {
+    let (outbound, inbound) = (pod.listen(15001), pod.listen(15006));
+    let (application, peer) = (pod.listen(8080), listen(8081).unwrap());
+    pod.apply(ENROLLED);
+    let mut open = Vec::new();
+    for family in 0..2 {
+        open.push(reaches(&outbound, pod.dial(at(PEER[family], 8081))));
+        open.push(reaches(&inbound, dial(at(POD[family], 8080))));
+    }
+    assert_eq!(ports::open_connections(&pod.netns).unwrap(), 4);
+    pod.apply(Ruleset::Residual);
+    for (near, far) in &mut open {
+        alive(near, far);
+    }
+    for family in 0..2 {
+        reaches(&application, dial(at(POD[family], 8080)));
+        reaches(&peer, pod.dial(at(PEER[family], 8081)));
+    }
+    pod.apply(ENROLLED);
+    for (near, far) in &mut open {
+        alive(near, far);
+    }
+    reaches(&inbound, dial(at(POD[0], 8080)));
+}
+
+fn read_back(pod: &Pod) {
+    let kind = || pod.redirector.standing(&pod.netns).unwrap().kind();
+    assert_eq!(kind(), Found::Nothing);
+    for ruleset in [ENROLLED, Ruleset::Closed, Ruleset::Residual] {
+        let applied = pod.redirector.apply(&pod.netns, ruleset).unwrap();
+        assert_eq!(pod.redirector.standing(&pod.netns).unwrap(), applied);
+    }
+    pod.netns.run(|| Ok(sh("nft flush table inet ambit"))).unwrap();
+    assert_eq!(kind(), Found::Unknown, "somebody's edit is noticed");
+    for _twice in 0..2 {
+        pod.redirector.remove(&pod.netns).unwrap();
+        assert_eq!(kind(), Found::Nothing);
+    }
+    let broken = Redirector { nft: "/no/such/nft".into(), ..pod.redirector.clone() };
+    assert!(broken.apply(&pod.netns, ENROLLED).unwrap_err().to_string().contains("/no/such/nft"));
+}
