@@ -132,9 +132,7 @@ impl AuthorizationPolicy {
 
     /// Whether it is only counted and logged.
     pub fn is_dry_run(&self) -> bool {
-        self.meta
-            .annotation(DRY_RUN)
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.meta.annotation(DRY_RUN).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 }
 
@@ -150,11 +148,7 @@ impl TryFrom<RawSpec> for AuthorizationPolicySpec {
         }
         let scope = scope(raw.selector, raw.target_ref, raw.target_refs)?;
         let action = action(raw.action, raw.provider)?;
-        Ok(Self {
-            scope,
-            action,
-            rules: raw.rules,
-        })
+        Ok(Self { scope, action, rules: raw.rules })
     }
 }
 
@@ -182,11 +176,7 @@ fn scope(
     if !targets.is_empty() {
         return Ok(Scope::Targets(targets));
     }
-    Ok(if labels.is_empty() {
-        Scope::Namespace
-    } else {
-        Scope::Selector(labels)
-    })
+    Ok(if labels.is_empty() { Scope::Namespace } else { Scope::Selector(labels) })
 }
 
 fn check_target(target: &TargetRef) -> Result<(), String> {
@@ -210,9 +200,7 @@ fn check_target(target: &TargetRef) -> Result<(), String> {
 }
 
 fn action(action: RawAction, provider: Option<Provider>) -> Result<Action, String> {
-    let provider = provider
-        .map(|provider| provider.name)
-        .filter(|name| !name.is_empty());
+    let provider = provider.map(|provider| provider.name).filter(|name| !name.is_empty());
     match (action, provider) {
         (RawAction::Custom, Some(provider)) => Ok(Action::Custom { provider }),
         (RawAction::Custom, None) => Err("action CUSTOM has no provider; set provider.name".to_owned()),

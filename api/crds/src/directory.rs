@@ -10,6 +10,7 @@ mod last_good;
 mod merge;
 mod overlay;
 mod stamp;
+mod text;
 mod watch;
 mod writer;
 
@@ -55,10 +56,7 @@ pub fn load_once(directories: &[PathBuf]) -> Loaded {
     folders.refresh(stamp::Patience::Now);
     let merged = merge::merge(&folders);
     let mut delivered = Delivered::default();
-    let mut loaded = Loaded {
-        faults: merged.faults.clone(),
-        ..Loaded::default()
-    };
+    let mut loaded = Loaded { faults: merged.faults.clone(), ..Loaded::default() };
     for event in delivered.update(merged, &Overlays::default()).events {
         match event {
             SourceEvent::Applied(object) => loaded.objects.push(object),
@@ -66,9 +64,7 @@ pub fn load_once(directories: &[PathBuf]) -> Loaded {
             _ => {}
         }
     }
-    loaded
-        .objects
-        .sort_by(|a, b| a.meta().creation.cmp(&b.meta().creation));
+    loaded.objects.sort_by(|a, b| a.meta().creation.cmp(&b.meta().creation));
     loaded
 }
 
@@ -78,11 +74,7 @@ impl Source for DirectorySource {
         let overlays = Overlays::open(&self.state.join("annotations"))?;
         let status = Arc::new(writer::Writer::open(&self.state)?);
         let folders = Folders::new(&self.directories, Some(last_good));
-        watch::start(watch::Parts {
-            folders,
-            overlays,
-            status,
-        })
+        watch::start(watch::Parts { folders, overlays, status })
     }
 }
 

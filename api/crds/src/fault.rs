@@ -84,7 +84,5 @@ impl fmt::Display for Fault {
 
 /// A text from a user's file must not be able to forge a second log line.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

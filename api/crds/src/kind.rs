@@ -204,19 +204,12 @@ impl Kind {
     /// Finds the kind a document names; the version within the group is not looked at.
     pub fn find(api_version: &str, name: &str) -> Option<Self> {
         let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        TABLE
-            .iter()
-            .find(|entry| entry.name == name && entry.group == group)
-            .map(|entry| entry.kind)
+        TABLE.iter().find(|entry| entry.name == name && entry.group == group).map(|entry| entry.kind)
     }
 
     /// The groups that have a kind of this name: what a wrong `apiVersion` may have meant.
     pub fn groups_with(name: &str) -> Vec<&'static str> {
-        TABLE
-            .iter()
-            .filter(|entry| entry.name == name)
-            .map(|entry| entry.group)
-            .collect()
+        TABLE.iter().filter(|entry| entry.name == name).map(|entry| entry.group).collect()
     }
 
     /// Every name of a kind, for suggestions.
@@ -281,14 +274,8 @@ mod tests {
 
     #[test]
     fn a_group_tells_two_kinds_of_one_name_apart() {
-        assert_eq!(
-            Kind::find("networking.istio.io/v1beta1", "Gateway"),
-            Some(Kind::IstioGateway)
-        );
-        assert_eq!(
-            Kind::find("gateway.networking.k8s.io/v1", "Gateway"),
-            Some(Kind::Gateway)
-        );
+        assert_eq!(Kind::find("networking.istio.io/v1beta1", "Gateway"), Some(Kind::IstioGateway));
+        assert_eq!(Kind::find("gateway.networking.k8s.io/v1", "Gateway"), Some(Kind::Gateway));
         assert_eq!(Kind::find("v1", "Gateway"), None);
         assert_eq!(Kind::find("v1", "Pod"), Some(Kind::Pod));
     }

@@ -168,10 +168,7 @@ fn trust_domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TrustDomai
 }
 
 fn trust_domains<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TrustDomain>, D::Error> {
-    Ok(Vec::<Alias>::deserialize(deserializer)?
-        .into_iter()
-        .map(|alias| alias.0)
-        .collect())
+    Ok(Vec::<Alias>::deserialize(deserializer)?.into_iter().map(|alias| alias.0).collect())
 }
 
 struct Alias(TrustDomain);

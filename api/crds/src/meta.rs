@@ -109,11 +109,7 @@ pub enum LabelOperator {
 impl ObjectRef {
     /// Names an object.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self {
-            kind,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 }
 
@@ -173,18 +169,12 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> Map {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
     fn a_reference_reads_like_a_sentence() {
-        assert_eq!(
-            ObjectRef::new(Kind::Pod, "shop", "web-1").to_string(),
-            "Pod shop/web-1"
-        );
+        assert_eq!(ObjectRef::new(Kind::Pod, "shop", "web-1").to_string(), "Pod shop/web-1");
         assert_eq!(ObjectRef::new(Kind::Node, "", "n1").to_string(), "Node n1");
     }
 
@@ -207,15 +197,9 @@ mod tests {
         ];
         for (operator, key, values, expected) in table {
             let values = values.into_iter().map(str::to_owned).collect();
-            let one = LabelRequirement {
-                key: key.to_owned(),
-                operator,
-                values,
-            };
-            let selector = LabelSelector {
-                match_labels: map(&[("app", "web")]),
-                match_expressions: vec![one],
-            };
+            let one = LabelRequirement { key: key.to_owned(), operator, values };
+            let selector =
+                LabelSelector { match_labels: map(&[("app", "web")]), match_expressions: vec![one] };
             assert_eq!(selector.matches(&labels), expected, "{key} {operator:?}");
         }
     }

@@ -48,11 +48,7 @@ pub struct NodeAddress {
 impl Node {
     /// The addresses the cluster reaches the node by.
     pub fn internal_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let of_kind = self
-            .status
-            .addresses
-            .iter()
-            .filter(|address| address.kind == "InternalIP");
+        let of_kind = self.status.addresses.iter().filter(|address| address.kind == "InternalIP");
         of_kind.filter_map(|address| address.address.parse().ok())
     }
 }

@@ -67,31 +67,22 @@ impl TryFrom<RawSpec> for PeerAuthenticationSpec {
 
     fn try_from(raw: RawSpec) -> Result<Self, String> {
         let selector = raw.selector.match_labels;
-        if selector
-            .iter()
-            .any(|(key, value)| key.is_empty() || key.contains('*') || value.contains('*'))
-        {
+        if selector.iter().any(|(key, value)| key.is_empty() || key.contains('*') || value.contains('*')) {
             return Err(
-                "selector.matchLabels: wildcards and empty keys match no label; name the label".to_owned(),
+                "selector.matchLabels: wildcards and empty keys match no label; name the label".to_owned()
             );
         }
         let mut ports = BTreeMap::new();
         for (text, mtls) in raw.port_level_mtls.unwrap_or_default() {
             let port = text.parse::<u16>().ok().filter(|port| *port > 0);
             let Some(port) = port else {
-                return Err(format!(
-                    "portLevelMtls: {text:?} is not a port; write a number from 1 to 65535"
-                ));
+                return Err(format!("portLevelMtls: {text:?} is not a port; write a number from 1 to 65535"));
             };
             ports.insert(port, mtls.mode);
         }
         if selector.is_empty() && !ports.is_empty() {
             return Err("portLevelMtls needs a selector; add selector.matchLabels".to_owned());
         }
-        Ok(Self {
-            selector,
-            mode: raw.mtls.mode,
-            ports,
-        })
+        Ok(Self { selector, mode: raw.mtls.mode, ports })
     }
 }

@@ -261,19 +261,12 @@ impl Pod {
 
     /// Its service account.
     pub fn service_account(&self) -> &str {
-        if self.spec.service_account_name.is_empty() {
-            "default"
-        } else {
-            &self.spec.service_account_name
-        }
+        if self.spec.service_account_name.is_empty() { "default" } else { &self.spec.service_account_name }
     }
 
     /// Whether it is ready to be sent traffic.
     pub fn is_ready(&self) -> bool {
-        self.status
-            .conditions
-            .iter()
-            .any(|one| one.kind == "Ready" && one.status == "True")
+        self.status.conditions.iter().any(|one| one.kind == "Ready" && one.status == "True")
     }
 
     /// Whether it has ended for good.
@@ -283,11 +276,7 @@ impl Pod {
 
     /// The containers that serve: the ordinary ones and the init containers that keep running.
     pub fn serving_containers(&self) -> impl Iterator<Item = &Container> {
-        let sidecars = self
-            .spec
-            .init_containers
-            .iter()
-            .filter(|one| one.restart_policy == "Always");
+        let sidecars = self.spec.init_containers.iter().filter(|one| one.restart_policy == "Always");
         self.spec.containers.iter().chain(sidecars)
     }
 

@@ -64,12 +64,8 @@ pub(crate) fn read(piece: Piece<'_>, place: &Place) -> Vec<Item> {
     let node = match document::parse(piece.text, piece.line) {
         Ok(node) => node,
         Err(error) => {
-            let fault = fault(
-                place,
-                error.line,
-                &format!("not YAML: {}", error.message),
-                "correct the document",
-            );
+            let fault =
+                fault(place, error.line, &format!("not YAML: {}", error.message), "correct the document");
             return vec![Item {
                 line: error.line,
                 outcome: Outcome::Unidentified(Box::new(fault)),
@@ -80,14 +76,8 @@ pub(crate) fn read(piece: Piece<'_>, place: &Place) -> Vec<Item> {
     if node.value == Value::Null {
         return Vec::new();
     }
-    if node
-        .get("kind")
-        .and_then(Node::text)
-        .is_some_and(|kind| kind == "List")
-        && let Some(Node {
-            value: Value::List(items),
-            ..
-        }) = node.get("items")
+    if node.get("kind").and_then(Node::text).is_some_and(|kind| kind == "List")
+        && let Some(Node { value: Value::List(items), .. }) = node.get("items")
     {
         let mut place = place.clone();
         let each = items.iter().map(|item| {
@@ -106,11 +96,7 @@ fn read_object(node: &Node, place: &Place) -> Item {
         Ok(Identified::Skipped(note)) => (Outcome::Skipped, note),
         Err(fault) => (Outcome::Unidentified(fault), None),
     };
-    Item {
-        line: node.line,
-        outcome,
-        note,
-    }
+    Item { line: node.line, outcome, note }
 }
 
 /// What `apiVersion` and `kind` say.
@@ -122,31 +108,18 @@ enum Identified {
 fn identify(node: &Node, place: &Place) -> Result<Identified, Box<Fault>> {
     if !matches!(node.value, Value::Map(_)) {
         let mend = "write apiVersion, kind and metadata";
-        return Err(Box::new(fault(
-            place,
-            node.line,
-            "a document that is no object",
-            mend,
-        )));
+        return Err(Box::new(fault(place, node.line, "a document that is no object", mend)));
     }
     let required = |key: &str| {
-        node.get(key)
-            .and_then(Node::text)
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| {
-                let line = node.get(key).map_or(node.line, |value| value.line);
-                let message = format!("{key} is missing or no text");
-                Box::new(fault(place, line, &message, &format!("write the object's {key}")))
-            })
+        node.get(key).and_then(Node::text).filter(|text| !text.is_empty()).ok_or_else(|| {
+            let line = node.get(key).map_or(node.line, |value| value.line);
+            let message = format!("{key} is missing or no text");
+            Box::new(fault(place, line, &message, &format!("write the object's {key}")))
+        })
     };
     let (api_version, name) = (required("apiVersion")?, required("kind")?);
     let Some(kind) = Kind::find(api_version, name) else {
-        return Ok(Identified::Skipped(Some(unknown_kind(
-            node,
-            place,
-            api_version,
-            name,
-        ))));
+        return Ok(Identified::Skipped(Some(unknown_kind(node, place, api_version, name))));
     };
     if kind.standing() == Standing::Ignored {
         return Ok(Identified::Skipped(None));
@@ -166,11 +139,7 @@ fn unknown_kind(node: &Node, place: &Place, api_version: &str, name: &str) -> Fa
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     let groups = Kind::groups_with(name);
     let mend = if let Some(group) = groups.first() {
-        let shown = if group.is_empty() {
-            "v1".to_owned()
-        } else {
-            format!("{group}/…")
-        };
+        let shown = if group.is_empty() { "v1".to_owned() } else { format!("{group}/…") };
         format!("did you mean apiVersion {shown:?}?")
     } else if let Some(near) = document::suggest(name, Kind::names()) {
         format!("did you mean {near:?}?")
@@ -178,12 +147,8 @@ fn unknown_kind(node: &Node, place: &Place, api_version: &str, name: &str) -> Fa
         "remove it, or leave it if another program reads it".to_owned()
     };
     let line = node.get("kind").map_or(node.line, |value| value.line);
-    let mut fault = fault(
-        place,
-        line,
-        &format!("unknown kind {name:?} of apiVersion {api_version:?}"),
-        &mend,
-    );
+    let mut fault =
+        fault(place, line, &format!("unknown kind {name:?} of apiVersion {api_version:?}"), &mend);
     let ours = MESH_GROUPS.contains(&group) || !groups.is_empty();
     fault.severity = if ours { Severity::Error } else { Severity::Warning };
     fault.effect = Effect::Skipped;
@@ -223,16 +188,8 @@ fn read_kind(kind: Kind, node: &Node, place: &Place) -> (Outcome, Option<Fault>)
 }
 
 fn bad(object: ObjectRef, fault: Fault, node: &Node) -> Outcome {
-    let labels = node
-        .at(&["metadata", "labels"])
-        .and_then(texts)
-        .unwrap_or_default();
-    Outcome::Bad(Box::new(InvalidObject {
-        object,
-        fault,
-        names: names(node),
-        labels,
-    }))
+    let labels = node.at(&["metadata", "labels"]).and_then(texts).unwrap_or_default();
+    Outcome::Bad(Box::new(InvalidObject { object, fault, names: names(node), labels }))
 }
 
 /// What a broken policy names, by what can still be read of it. A selector that cannot be read names the whole namespace.
@@ -257,11 +214,7 @@ fn texts(node: &Node) -> Option<BTreeMap<String, String>> {
 
 fn decode_fault(place: &Place, object: Option<ObjectRef>, error: DecodeError) -> Fault {
     let field = error.field();
-    let mend = if error.mend.is_empty() {
-        "correct the field"
-    } else {
-        &error.mend
-    };
+    let mend = if error.mend.is_empty() { "correct the field" } else { &error.mend };
     let mut fault = fault(place, error.line, &error.message, mend);
     fault.object = object;
     fault.field = (!field.is_empty()).then_some(field);

@@ -129,11 +129,7 @@ impl Service {
                 ips.push(ip);
             }
         }
-        if ips.is_empty() {
-            Addressing::Unassigned
-        } else {
-            Addressing::Virtual(ips)
-        }
+        if ips.is_empty() { Addressing::Unassigned } else { Addressing::Virtual(ips) }
     }
 }
 

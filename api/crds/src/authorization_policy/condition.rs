@@ -94,12 +94,10 @@ const PLAIN: [(&str, ConditionKey); 12] = [
 
 impl Condition {
     pub(super) fn service_accounts_mut(&mut self) -> impl Iterator<Item = &mut ServiceAccountMatch> {
-        [&mut self.values, &mut self.not_values]
-            .into_iter()
-            .flat_map(|values| match values {
-                Values::ServiceAccounts(list) => list.as_mut_slice(),
-                _ => &mut [],
-            })
+        [&mut self.values, &mut self.not_values].into_iter().flat_map(|values| match values {
+            Values::ServiceAccounts(list) => list.as_mut_slice(),
+            _ => &mut [],
+        })
     }
 }
 
@@ -145,11 +143,7 @@ impl TryFrom<Raw> for Condition {
         let values = Values::parse(&raw.key, &raw.values).map_err(|error| format!("values: {error}"))?;
         let not_values =
             Values::parse(&raw.key, &raw.not_values).map_err(|error| format!("notValues: {error}"))?;
-        Ok(Self {
-            key: raw.key,
-            values,
-            not_values,
-        })
+        Ok(Self { key: raw.key, values, not_values })
     }
 }
 
@@ -178,16 +172,11 @@ fn parse_key(text: &str) -> Result<ConditionKey, String> {
     {
         return Ok(ConditionKey::EnvoyFilter(rest.to_owned()));
     }
-    let known = PLAIN
-        .iter()
-        .map(|(name, _)| *name)
-        .chain(["request.headers[name]", "request.auth.claims[name]"]);
+    let known =
+        PLAIN.iter().map(|(name, _)| *name).chain(["request.headers[name]", "request.auth.claims[name]"]);
     Err(match crate::document::suggest(text, known.clone()) {
         Some(near) => format!("{text:?} is not a known key; did you mean {near:?}?"),
-        None => format!(
-            "{text:?} is not a known key; known are {}",
-            known.collect::<Vec<_>>().join(", ")
-        ),
+        None => format!("{text:?} is not a known key; known are {}", known.collect::<Vec<_>>().join(", ")),
     })
 }
 

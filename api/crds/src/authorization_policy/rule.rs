@@ -106,12 +106,8 @@ impl Rule {
     /// Gives service accounts without a namespace the policy's.
     pub(super) fn resolve_service_accounts(&mut self, namespace: &str) {
         let sources = self.from.iter_mut();
-        let listed = sources.flat_map(|source| {
-            source
-                .service_accounts
-                .iter_mut()
-                .chain(&mut source.not_service_accounts)
-        });
+        let listed = sources
+            .flat_map(|source| source.service_accounts.iter_mut().chain(&mut source.not_service_accounts));
         let conditions = self.when.iter_mut().flat_map(Condition::service_accounts_mut);
         for account in listed.chain(conditions) {
             if account.namespace.is_empty() {
@@ -124,10 +120,8 @@ impl Rule {
 impl Source {
     fn check(&self) -> Result<(), String> {
         if *self == Self::default() {
-            return Err(
-                "an empty source would match everything; name at least one value, or remove `from`"
-                    .to_owned(),
-            );
+            return Err("an empty source would match everything; name at least one value, or remove `from`"
+                .to_owned());
         }
         let accounts = self.service_accounts.len().max(self.not_service_accounts.len());
         if accounts > MAX_SERVICE_ACCOUNTS {
@@ -135,15 +129,10 @@ impl Source {
                 "{accounts} service accounts, at most {MAX_SERVICE_ACCOUNTS} are allowed; use several sources"
             ));
         }
-        let others = [
-            &self.principals,
-            &self.not_principals,
-            &self.namespaces,
-            &self.not_namespaces,
-        ];
+        let others = [&self.principals, &self.not_principals, &self.namespaces, &self.not_namespaces];
         if accounts > 0 && others.iter().any(|list| !list.is_empty()) {
             return Err(
-                "serviceAccounts cannot stand beside principals or namespaces; keep one of them".to_owned(),
+                "serviceAccounts cannot stand beside principals or namespaces; keep one of them".to_owned()
             );
         }
         Ok(())
@@ -153,10 +142,8 @@ impl Source {
 impl Operation {
     fn check(&self) -> Result<(), String> {
         if *self == Self::default() {
-            return Err(
-                "an empty operation would match everything; name at least one value, or remove `to`"
-                    .to_owned(),
-            );
+            return Err("an empty operation would match everything; name at least one value, or remove `to`"
+                .to_owned());
         }
         Ok(())
     }
@@ -171,9 +158,7 @@ fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Source>, D:
     }
     let entries = Vec::<Entry>::deserialize(deserializer)?;
     if entries.is_empty() {
-        return Err(fail(
-            "an empty list would match every source; name one, or remove the field".to_owned(),
-        ));
+        return Err(fail("an empty list would match every source; name one, or remove the field".to_owned()));
     }
     Ok(entries.into_iter().map(|entry| entry.source).collect())
 }

@@ -25,10 +25,7 @@ impl<'de, P: Parse> Deserialize<'de> for Item<P> {
 }
 
 fn list<'de, P: Parse, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<P::Output>, D::Error> {
-    Ok(Vec::<Item<P>>::deserialize(deserializer)?
-        .into_iter()
-        .map(|item| item.0)
-        .collect())
+    Ok(Vec::<Item<P>>::deserialize(deserializer)?.into_iter().map(|item| item.0).collect())
 }
 
 macro_rules! lists {
@@ -63,9 +60,7 @@ pub(super) fn pattern(text: &str) -> Result<StringMatch, String> {
         StringMatch::Presence => "",
     };
     if rest.contains('*') {
-        return Err(format!(
-            "{text:?} has a * that is neither first nor last; write `abc*`, `*abc` or `*`"
-        ));
+        return Err(format!("{text:?} has a * that is neither first nor last; write `abc*`, `*abc` or `*`"));
     }
     Ok(parsed)
 }
@@ -89,9 +84,7 @@ pub(super) fn loose_pattern(text: &str) -> Result<StringMatch, String> {
 
 pub(super) fn principal(text: &str) -> Result<StringMatch, String> {
     if let Some(rest) = text.strip_prefix("spiffe://") {
-        return Err(format!(
-            "principals are compared without spiffe://; write {rest:?}"
-        ));
+        return Err(format!("principals are compared without spiffe://; write {rest:?}"));
     }
     pattern(text)
 }
@@ -101,19 +94,14 @@ pub(super) fn service_account(text: &str) -> Result<ServiceAccountMatch, String>
     let (namespace, name) = text.split_once('/').unwrap_or(("", text));
     let valid = |part: &str| {
         !part.is_empty()
-            && part
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
     };
     if !valid(name) || (text.contains('/') && !valid(namespace)) {
         return Err(format!(
             "{text:?} is not a service account; write `name` or `namespace/name`, without *"
         ));
     }
-    Ok(ServiceAccountMatch {
-        namespace: namespace.to_owned(),
-        service_account: name.to_owned(),
-    })
+    Ok(ServiceAccountMatch { namespace: namespace.to_owned(), service_account: name.to_owned() })
 }
 
 /// An address or a CIDR; bits behind the prefix are dropped.
@@ -129,9 +117,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 pub(super) fn port(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(port) if port > 0 && !text.starts_with('+') => Ok(port),
-        _ => Err(format!(
-            "{text:?} is not a port; write a number from 1 to 65535 in quotes"
-        )),
+        _ => Err(format!("{text:?} is not a port; write a number from 1 to 65535 in quotes")),
     }
 }
 
@@ -168,10 +154,7 @@ fn check_template(text: &str) -> Result<(), String> {
 
 /// Selector labels: no empty key, and no wildcard, which would be taken literally.
 pub(super) fn check_labels(labels: &Map) -> Result<(), String> {
-    match labels
-        .iter()
-        .find(|(key, value)| key.is_empty() || key.contains('*') || value.contains('*'))
-    {
+    match labels.iter().find(|(key, value)| key.is_empty() || key.contains('*') || value.contains('*')) {
         Some((key, value)) => Err(format!(
             "selector.matchLabels: {key:?}: {value:?} cannot match a label; wildcards do not work here"
         )),

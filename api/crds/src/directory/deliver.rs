@@ -28,12 +28,7 @@ pub(super) struct Changes {
 
 #[derive(Clone, Debug)]
 enum Sent {
-    Valid {
-        base: Arc<Object>,
-        creation: Order,
-        overlay: Option<Arc<Overlay>>,
-        object: Arc<Object>,
-    },
+    Valid { base: Arc<Object>, creation: Order, overlay: Option<Arc<Overlay>>, object: Arc<Object> },
     Invalid(Arc<InvalidObject>),
 }
 
@@ -67,48 +62,24 @@ impl Delivered {
             Sent::Invalid(_) => None,
         });
         let faults: BTreeSet<Fault> = merged.faults.into_iter().collect();
-        all.extend(
-            faults
-                .difference(&self.faults)
-                .cloned()
-                .map(SourceEvent::Reported),
-        );
+        all.extend(faults.difference(&self.faults).cloned().map(SourceEvent::Reported));
         self.faults = faults;
-        Changes {
-            events: all,
-            gone: gone.collect(),
-        }
+        Changes { events: all, gone: gone.collect() }
     }
 }
 
 impl Sent {
     fn unfinished(base: Arc<Object>, creation: Order, overlay: Option<Arc<Overlay>>) -> Self {
-        Self::Valid {
-            object: base.clone(),
-            base,
-            creation,
-            overlay,
-        }
+        Self::Valid { object: base.clone(), base, creation, overlay }
     }
 }
 
 /// Finishes a valid object, or keeps the one that was sent when nothing about it changed.
 fn valid(old: Option<Sent>, new: Sent, events: &mut Vec<SourceEvent>) -> Sent {
-    let Sent::Valid {
-        base,
-        creation,
-        overlay,
-        ..
-    } = new
-    else {
+    let Sent::Valid { base, creation, overlay, .. } = new else {
         return new;
     };
-    if let Some(Sent::Valid {
-        base: then,
-        creation: created,
-        overlay: over,
-        ..
-    }) = &old
+    if let Some(Sent::Valid { base: then, creation: created, overlay: over, .. }) = &old
         && Arc::ptr_eq(then, &base)
         && *created == creation
         && *over == overlay
@@ -128,10 +99,5 @@ fn valid(old: Option<Sent>, new: Sent, events: &mut Vec<SourceEvent>) -> Sent {
     if !same {
         events.push(SourceEvent::Applied(object.clone()));
     }
-    Sent::Valid {
-        base,
-        creation,
-        overlay,
-        object,
-    }
+    Sent::Valid { base, creation, overlay, object }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::last_good::{Kept, LastGood, Record};
 use super::stamp::{Patience, Stamp};
-use crate::document::{self, MAX_FILE_BYTES, Piece};
+use super::text::text;
+use crate::document::{self, Piece};
 use crate::fault::{Effect, Fault, Severity};
 use crate::meta::{ObjectRef, Order};
 use crate::object::{InvalidObject, Object};
@@ -77,14 +77,8 @@ struct Origin {
 impl File {
     pub(super) fn new(path: &Path, rank: u64, last_good: Option<&LastGood>) -> Self {
         let name: Arc<str> = path.file_name().unwrap_or_default().to_string_lossy().into();
-        let place = Place {
-            file: path.to_string_lossy().into(),
-            order: Order {
-                rank,
-                file: name,
-                index: 0,
-            },
-        };
+        let place =
+            Place { file: path.to_string_lossy().into(), order: Order { rank, file: name, index: 0 } };
         let saved = last_good.and_then(|last_good| last_good.load(path));
         let good = BTreeMap::new();
         Self {
@@ -111,10 +105,7 @@ impl File {
         let settling = stamp.as_ref().is_some_and(Stamp::is_settling);
         let read = text(&self.path);
         // A file that is written while it is read is as unsettled as one that was written just now.
-        let moved = stamp
-            .as_ref()
-            .zip(self.look().as_ref())
-            .is_some_and(|(then, now)| !then.is_same(now));
+        let moved = stamp.as_ref().zip(self.look().as_ref()).is_some_and(|(then, now)| !then.is_same(now));
         if patience == Patience::Settled && (settling || moved) && self.deferrals < MAX_DEFERRALS {
             self.deferrals += 1;
             return true;
@@ -144,11 +135,7 @@ impl File {
     /// Brings back what was good before a restart, when the file or its folder cannot be read.
     pub(super) fn revive(&mut self) {
         self.recall();
-        self.entries = self
-            .good
-            .iter()
-            .map(|(object, good)| good.entry(object))
-            .collect();
+        self.entries = self.good.iter().map(|(object, good)| good.entry(object)).collect();
     }
 
     /// Reads the saved record; texts that are unchanged are taken over as they were parsed.
@@ -158,36 +145,17 @@ impl File {
             let mut place = self.place.clone();
             place.order.index = kept.index;
             let text: Arc<str> = kept.text.into();
-            let origin = Arc::new(Origin {
-                index: kept.index,
-                line: kept.line,
-                text: text.clone(),
-            });
-            let items = read::read(
-                Piece {
-                    text: &text,
-                    line: kept.line,
-                },
-                &place,
-            );
+            let origin = Arc::new(Origin { index: kept.index, line: kept.line, text: text.clone() });
+            let items = read::read(Piece { text: &text, line: kept.line }, &place);
             for item in &items {
                 if let Outcome::Valid(object) = &item.outcome
                     && kept.objects.contains(&object.reference())
                 {
-                    let good = Good {
-                        line: item.line,
-                        object: object.clone(),
-                        origin: origin.clone(),
-                    };
+                    let good = Good { line: item.line, object: object.clone(), origin: origin.clone() };
                     self.good.insert(object.reference(), good);
                 }
             }
-            self.pieces.push(ReadPiece {
-                text,
-                line: kept.line,
-                index: kept.index,
-                items,
-            });
+            self.pieces.push(ReadPiece { text, line: kept.line, index: kept.index, items });
         }
     }
 
@@ -196,16 +164,11 @@ impl File {
             Ok(pieces) => pieces,
             Err(error) => return self.keep_all(error.to_string(), "split the file"),
         };
-        let mut known: BTreeMap<(u32, u32), ReadPiece> = self
-            .pieces
-            .drain(..)
-            .map(|piece| ((piece.line, piece.index), piece))
-            .collect();
+        let mut known: BTreeMap<(u32, u32), ReadPiece> =
+            self.pieces.drain(..).map(|piece| ((piece.line, piece.index), piece)).collect();
         let mut index = 0;
         for piece in pieces {
-            let old = known
-                .remove(&(piece.line, index))
-                .filter(|old| *old.text == *piece.text);
+            let old = known.remove(&(piece.line, index)).filter(|old| *old.text == *piece.text);
             let read = old.unwrap_or_else(|| self.read(piece, index));
             index += u32::try_from(read.items.len().max(1)).unwrap_or(u32::MAX);
             self.pieces.push(read);
@@ -217,12 +180,7 @@ impl File {
         let mut place = self.place.clone();
         place.order.index = index;
         let items = read::read(piece, &place);
-        ReadPiece {
-            text: piece.text.into(),
-            line: piece.line,
-            index,
-            items,
-        }
+        ReadPiece { text: piece.text.into(), line: piece.line, index, items }
     }
 
     /// Decides what each document says, with last good versions for what is wrong.
@@ -231,11 +189,7 @@ impl File {
         let mut seen: BTreeSet<ObjectRef> = BTreeSet::new();
         let mut unidentified = Vec::new();
         for read in &self.pieces {
-            let origin = Arc::new(Origin {
-                index: read.index,
-                line: read.line,
-                text: read.text.clone(),
-            });
+            let origin = Arc::new(Origin { index: read.index, line: read.line, text: read.text.clone() });
             for item in &read.items {
                 self.faults.extend(item.note.clone());
                 let (object, state) = match &item.outcome {
@@ -246,30 +200,20 @@ impl File {
                     }
                     Outcome::Valid(object) => (object.reference(), State::Valid(object.clone())),
                     Outcome::Tombstone(object) => (object.clone(), State::Tombstone),
-                    Outcome::Bad(invalid) => (
-                        invalid.object.clone(),
-                        State::Invalid(Arc::new((**invalid).clone())),
-                    ),
+                    Outcome::Bad(invalid) => {
+                        (invalid.object.clone(), State::Invalid(Arc::new((**invalid).clone())))
+                    }
                 };
                 let first = seen.insert(object.clone());
-                let mut entry = Entry {
-                    line: item.line,
-                    object: object.clone(),
-                    state,
-                };
+                let mut entry = Entry { line: item.line, object: object.clone(), state };
                 match &entry.state {
                     State::Valid(valid) if first => {
-                        let good = Good {
-                            line: item.line,
-                            object: valid.clone(),
-                            origin: origin.clone(),
-                        };
+                        let good = Good { line: item.line, object: valid.clone(), origin: origin.clone() };
                         self.good.insert(object, good);
                     }
                     State::Invalid(invalid) if first => {
                         if let Some(good) = before.get(&object) {
-                            self.faults
-                                .push(with_effect(&invalid.fault, Effect::LastGoodStays));
+                            self.faults.push(with_effect(&invalid.fault, Effect::LastGoodStays));
                             entry.state = State::Valid(good.object.clone());
                             self.good.insert(object, good.clone());
                         }
@@ -300,22 +244,13 @@ impl File {
                 self.good.insert(object, good);
             }
         }
-        self.faults
-            .extend(faults.iter().map(|fault| with_effect(fault, effect)));
+        self.faults.extend(faults.iter().map(|fault| with_effect(fault, effect)));
     }
 
     fn keep_all(&mut self, message: String, mend: &str) {
-        self.entries = self
-            .good
-            .iter()
-            .map(|(object, good)| good.entry(object))
-            .collect();
+        self.entries = self.good.iter().map(|(object, good)| good.entry(object)).collect();
         self.pieces.clear();
-        let effect = if self.good.is_empty() {
-            Effect::Skipped
-        } else {
-            Effect::LastGoodStays
-        };
+        let effect = if self.good.is_empty() { Effect::Skipped } else { Effect::LastGoodStays };
         self.faults.push(Fault {
             file: self.place.file.to_string(),
             line: 0,
@@ -339,10 +274,7 @@ impl File {
             text: origin.text.to_string(),
             objects,
         });
-        let record = Record {
-            path: self.path.clone(),
-            kept: kept.collect(),
-        };
+        let record = Record { path: self.path.clone(), kept: kept.collect() };
         if self.saved.as_ref() == Some(&record) {
             return;
         }
@@ -364,40 +296,11 @@ impl File {
 
 impl Good {
     fn entry(&self, object: &ObjectRef) -> Entry {
-        Entry {
-            line: self.line,
-            object: object.clone(),
-            state: State::Valid(self.object.clone()),
-        }
+        Entry { line: self.line, object: object.clone(), state: State::Valid(self.object.clone()) }
     }
 }
 
 /// A fault with its effect.
 pub(super) fn with_effect(fault: &Fault, effect: Effect) -> Fault {
-    Fault {
-        effect,
-        ..fault.clone()
-    }
-}
-
-/// The file's text, or what is wrong and a mend.
-fn text(path: &Path) -> Result<String, (String, &'static str)> {
-    let unreadable = |error: io::Error| (format!("cannot be read: {error}"), "give read permission");
-    let file = fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err((
-            format!("larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024),
-            "split the file",
-        ));
-    }
-    String::from_utf8(bytes).map_err(|_| {
-        (
-            "not YAML: it is no UTF-8 text".to_owned(),
-            "correct or remove the file",
-        )
-    })
+    Fault { effect, ..fault.clone() }
 }

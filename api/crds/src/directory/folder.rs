@@ -41,10 +41,7 @@ impl Folders {
             fault: None,
             looked: false,
         });
-        Self {
-            folders: folders.collect(),
-            last_good,
-        }
+        Self { folders: folders.collect(), last_good }
     }
 
     /// Takes up what has changed. Tells whether something must be looked at again soon.
@@ -66,9 +63,7 @@ impl Folder {
                 return false;
             }
         };
-        let gone = self
-            .files
-            .extract_if(.., |name, _| names.binary_search(name).is_err());
+        let gone = self.files.extract_if(.., |name, _| names.binary_search(name).is_err());
         for (name, _) in gone {
             if let Some(last_good) = last_good {
                 last_good.remove(&self.path.join(name));
@@ -82,10 +77,7 @@ impl Folder {
         let mut again = false;
         for name in names.into_iter().take(MAX_FILES) {
             let path = self.path.join(&name);
-            let file = self
-                .files
-                .entry(name)
-                .or_insert_with(|| File::new(&path, self.rank, last_good));
+            let file = self.files.entry(name).or_insert_with(|| File::new(&path, self.rank, last_good));
             again |= file.refresh(last_good, patience);
         }
         again
@@ -96,12 +88,7 @@ impl Folder {
         let mut effect = Effect::None;
         if let (false, Some(last_good)) = (self.looked, last_good) {
             for record in last_good.of_folder(&self.path) {
-                let name = record
-                    .path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
+                let name = record.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let mut file = File::new(&record.path, self.rank, Some(last_good));
                 file.revive();
                 self.files.insert(name, file);
@@ -119,12 +106,7 @@ impl Folder {
     fn forget_removed(&self, names: &[String], last_good: Option<&LastGood>) {
         let Some(last_good) = last_good else { return };
         for record in last_good.of_folder(&self.path) {
-            let name = record
-                .path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = record.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if names.binary_search(&name).is_err() {
                 last_good.remove(&record.path);
             }

@@ -36,9 +36,7 @@ pub(super) struct Kept {
 impl LastGood {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-        })
+        Ok(Self { folder: folder.to_owned() })
     }
 
     /// The record of a file; a record that cannot be read counts as none.
@@ -52,9 +50,7 @@ impl LastGood {
             return Vec::new();
         };
         let records = entries.flatten().filter_map(|entry| read(&entry.path()));
-        records
-            .filter(|record| record.path.parent() == Some(folder))
-            .collect()
+        records.filter(|record| record.path.parent() == Some(folder)).collect()
     }
 
     pub(super) fn save(&self, record: &Record) -> io::Result<()> {
@@ -68,11 +64,8 @@ impl LastGood {
     }
 
     fn record(&self, path: &Path) -> PathBuf {
-        let hash = path
-            .as_os_str()
-            .as_encoded_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        let hash =
+            path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
                 (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
             });
         self.folder.join(format!("{hash:016x}.json"))

@@ -44,11 +44,7 @@ impl Merged {
                 if let Some((other, line)) = first.get(&entry.object) {
                     let place = folder.path.join(other);
                     let place = format!("{}:{line}", place.to_string_lossy());
-                    self.faults.push(duplicate(
-                        &folder.path.join(name).to_string_lossy(),
-                        entry,
-                        &place,
-                    ));
+                    self.faults.push(duplicate(&folder.path.join(name).to_string_lossy(), entry, &place));
                     continue;
                 }
                 first.insert(&entry.object, (name, entry.line));
@@ -67,8 +63,7 @@ impl Merged {
                 if let Some(Winner::Valid(_, earlier)) = self.winners.get(&entry.object) {
                     creation = creation.min(earlier.clone());
                 }
-                self.winners
-                    .insert(entry.object.clone(), Winner::Valid(object.clone(), creation));
+                self.winners.insert(entry.object.clone(), Winner::Valid(object.clone(), creation));
             }
             State::Invalid(invalid) => self.lay_invalid(invalid),
         }
@@ -76,25 +71,17 @@ impl Merged {
 
     fn lay_invalid(&mut self, invalid: &Arc<InvalidObject>) {
         if let Some(Winner::Valid(..)) = self.winners.get(&invalid.object) {
-            self.faults
-                .push(with_effect(&invalid.fault, Effect::LastGoodStays));
+            self.faults.push(with_effect(&invalid.fault, Effect::LastGoodStays));
             return;
         }
-        if !matches!(
-            invalid.object.kind,
-            Kind::AuthorizationPolicy | Kind::PeerAuthentication
-        ) {
+        if !matches!(invalid.object.kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication) {
             self.faults.push(with_effect(&invalid.fault, Effect::Skipped));
             return;
         }
         let fault = with_effect(&invalid.fault, Effect::Closes);
         self.faults.push(fault.clone());
-        let closed = InvalidObject {
-            fault,
-            ..(**invalid).clone()
-        };
-        self.winners
-            .insert(invalid.object.clone(), Winner::Invalid(Arc::new(closed)));
+        let closed = InvalidObject { fault, ..(**invalid).clone() };
+        self.winners.insert(invalid.object.clone(), Winner::Invalid(Arc::new(closed)));
     }
 }
 
@@ -108,10 +95,6 @@ fn duplicate(file: &str, entry: &Entry, first: &str) -> Fault {
         message: format!("the same object stands at {first}, which stays in force"),
         mend: "remove or rename one of the two".to_owned(),
         effect: Effect::Skipped,
-        severity: if enforced {
-            Severity::Error
-        } else {
-            Severity::Warning
-        },
+        severity: if enforced { Severity::Error } else { Severity::Warning },
     }
 }

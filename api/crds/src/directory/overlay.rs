@@ -30,10 +30,7 @@ pub(super) struct Overlay {
 impl Overlays {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        Ok(Self {
-            folder: Some(folder.to_owned()),
-            overlays: BTreeMap::new(),
-        })
+        Ok(Self { folder: Some(folder.to_owned()), overlays: BTreeMap::new() })
     }
 
     /// The folder, to be watched.
@@ -43,11 +40,7 @@ impl Overlays {
 
     /// Takes up what has changed.
     pub(super) fn refresh(&mut self) {
-        let Some(entries) = self
-            .folder
-            .as_deref()
-            .and_then(|folder| fs::read_dir(folder).ok())
-        else {
+        let Some(entries) = self.folder.as_deref().and_then(|folder| fs::read_dir(folder).ok()) else {
             return;
         };
         let mut before = std::mem::take(&mut self.overlays);
@@ -61,9 +54,7 @@ impl Overlays {
             let fresh = match old {
                 Some((then, overlay)) if then.is_still(&stamp) => Some(overlay),
                 // One that cannot be read is half gone; the last one read is the better guess.
-                old => load(&entry.path())
-                    .map(Arc::new)
-                    .or(old.map(|(_, overlay)| overlay)),
+                old => load(&entry.path()).map(Arc::new).or(old.map(|(_, overlay)| overlay)),
             };
             if let Some(overlay) = fresh {
                 self.overlays.insert(object, (stamp, overlay));
@@ -73,10 +64,7 @@ impl Overlays {
 
     /// What is laid over an object with this UID.
     pub(super) fn of(&self, object: &ObjectRef, uid: &str) -> Option<&Arc<Overlay>> {
-        self.overlays
-            .get(object)
-            .map(|(_, overlay)| overlay)
-            .filter(|overlay| overlay.uid == uid)
+        self.overlays.get(object).map(|(_, overlay)| overlay).filter(|overlay| overlay.uid == uid)
     }
 
     /// Removes what was written back for an object that is gone.

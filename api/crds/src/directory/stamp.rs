@@ -37,23 +37,15 @@ pub(super) struct Stamp {
 impl Stamp {
     /// Takes the stamp; must be taken before the file is read.
     pub(super) fn of(metadata: &Metadata) -> Self {
-        let age = metadata
-            .modified()
-            .ok()
-            .and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        let age =
+            metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
         Self {
             inode: (metadata.dev(), metadata.ino()),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             young: age.is_none_or(|age| age < TICK),
-            settling: age.is_some_and(|age| {
-                age < if metadata.size() == 0 {
-                    SETTLE_EMPTY
-                } else {
-                    SETTLE
-                }
-            }),
+            settling: age.is_some_and(|age| age < if metadata.size() == 0 { SETTLE_EMPTY } else { SETTLE }),
         }
     }
 

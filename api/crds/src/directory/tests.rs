@@ -51,14 +51,7 @@ impl Scratch {
 
     fn start(&self) -> Watched {
         let directories = vec![self.path("a"), self.path("b")];
-        Watched(
-            Box::new(DirectorySource {
-                directories,
-                state: self.path("state"),
-            })
-            .start()
-            .unwrap(),
-        )
+        Watched(Box::new(DirectorySource { directories, state: self.path("state") }).start().unwrap())
     }
 }
 
@@ -73,15 +66,11 @@ struct Watched(Started);
 
 impl Watched {
     fn next(&mut self) -> SourceEvent {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let events: &mut mpsc::Receiver<SourceEvent> = &mut self.0.events;
         let next =
             runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), events.recv()).await });
-        next.expect("an event within ten seconds")
-            .expect("the source is alive")
+        next.expect("an event within ten seconds").expect("the source is alive")
     }
 
     /// Every event up to the end of the first listing, or of the listing asked for.
@@ -98,11 +87,15 @@ impl Watched {
 }
 
 fn faults(events: &[SourceEvent]) -> Vec<&Fault> {
-    let of_event = |event| match event {
-        &SourceEvent::Reported(ref fault) if fault.severity == Severity::Error => Some(fault),
-        _ => None,
-    };
-    events.iter().filter_map(of_event).collect()
+    let mut faults = Vec::new();
+    for event in events {
+        if let SourceEvent::Reported(fault) = event
+            && fault.severity == Severity::Error
+        {
+            faults.push(fault);
+        }
+    }
+    faults
 }
 
 fn applied(events: &[SourceEvent]) -> Vec<Arc<Object>> {
@@ -118,13 +111,8 @@ fn namespace(name: &str, label: &str) -> String {
 }
 
 fn errors(loaded: &Loaded) -> Vec<String> {
-    let errors = loaded
-        .faults
-        .iter()
-        .filter(|fault| fault.severity == Severity::Error);
-    errors
-        .map(|fault| Path::new(&fault.to_string()).display().to_string())
-        .collect()
+    let errors = loaded.faults.iter().filter(|fault| fault.severity == Severity::Error);
+    errors.map(|fault| Path::new(&fault.to_string()).display().to_string()).collect()
 }
 
 #[test]
@@ -132,27 +120,16 @@ fn later_folders_override_and_take_away_and_the_first_appearance_is_the_birth() 
     let scratch = Scratch::new("override");
     scratch.write(
         "a/1.yaml",
-        format!(
-            "{}---\n{}---\n{}",
-            namespace("x", "1"),
-            namespace("why", "1"),
-            namespace("z", "1")
-        ),
+        format!("{}---\n{}---\n{}", namespace("x", "1"), namespace("why", "1"), namespace("z", "1")),
     );
-    scratch.write(
-        "b/9.yaml",
-        format!("{}---\n{}", namespace("why", "2"), namespace("w", "2")),
-    );
+    scratch.write("b/9.yaml", format!("{}---\n{}", namespace("why", "2"), namespace("w", "2")));
     let gone =
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: z, annotations: {ambit.mesh/deleted: 'true'}}\n";
     scratch.write("b/8.yaml", gone);
     let loaded = scratch.load();
     assert_eq!(errors(&loaded), Vec::<String>::new());
-    let seen: Vec<_> = loaded
-        .objects
-        .iter()
-        .map(|one| (one.meta().name.as_str(), one.meta().label("l").unwrap()))
-        .collect();
+    let seen: Vec<_> =
+        loaded.objects.iter().map(|one| (one.meta().name.as_str(), one.meta().label("l").unwrap())).collect();
     assert_eq!(seen, [("x", "1"), ("why", "2"), ("w", "2")]);
 }
 
@@ -161,10 +138,7 @@ fn creation_is_folder_then_file_name_then_place_in_the_file_and_in_a_list() {
     let scratch = Scratch::new("order");
     let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: c}}\n- {apiVersion: v1, kind: Namespace, metadata: {name: b}}\n";
     scratch.write("a/2.yaml", list);
-    scratch.write(
-        "a/3.json",
-        r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}"#,
-    );
+    scratch.write("a/3.json", r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}"#);
     scratch.write("a/1.yml", namespace("z", "1"));
     scratch.write("b/0.yaml", namespace("aa", "1"));
     scratch.write("a/.hidden.yaml", namespace("hidden", "1"));
@@ -178,20 +152,11 @@ fn creation_is_folder_then_file_name_then_place_in_the_file_and_in_a_list() {
 fn the_first_of_duplicates_stays_and_both_places_are_named() {
     let scratch = Scratch::new("duplicates");
     scratch.write("a/1.yaml", namespace("x", "first"));
-    scratch.write(
-        "a/2.yaml",
-        format!("{}---\n{}", namespace("why", "1"), namespace("x", "second")),
-    );
+    scratch.write("a/2.yaml", format!("{}---\n{}", namespace("why", "1"), namespace("x", "second")));
     let loaded = scratch.load();
     let [error] = errors(&loaded).try_into().unwrap();
-    assert!(
-        error.contains("2.yaml:5: Namespace x: metadata.name: the same object stands at"),
-        "{error}"
-    );
-    assert!(
-        error.contains("1.yaml:1, which stays in force; remove or rename one"),
-        "{error}"
-    );
+    assert!(error.contains("2.yaml:5: Namespace x: metadata.name: the same object stands at"), "{error}");
+    assert!(error.contains("1.yaml:1, which stays in force; remove or rename one"), "{error}");
     assert_eq!(loaded.objects[0].meta().label("l"), Some("first"));
 }
 
@@ -199,10 +164,7 @@ fn the_first_of_duplicates_stays_and_both_places_are_named() {
 fn bad_files_say_so_and_disturb_nothing_else() {
     let scratch = Scratch::new("bad");
     scratch.write("a/ok.yaml", namespace("ok", "1"));
-    scratch.write(
-        "a/broken.yaml",
-        format!("kind: [\n---\n{}", namespace("beside", "1")),
-    );
+    scratch.write("a/broken.yaml", format!("kind: [\n---\n{}", namespace("beside", "1")));
     scratch.write("a/binary.yaml", [0xff, 0xfe, 0x00, 0x01]);
     scratch.write("a/large.yaml", vec![b'#'; 4 * 1024 * 1024 + 1]);
     scratch.write("a/many.yaml", "a: 1\n---\n".repeat(10_001));
@@ -222,9 +184,7 @@ fn bad_files_say_so_and_disturb_nothing_else() {
         ("bomb.yaml:", "not YAML"),
     ] {
         assert!(
-            errors
-                .iter()
-                .any(|line| line.contains(file) && line.contains(part)),
+            errors.iter().any(|line| line.contains(file) && line.contains(part)),
             "{file} {part}: {errors:#?}"
         );
     }
@@ -236,18 +196,9 @@ fn an_empty_folder_is_noted_and_a_missing_one_is_an_error() {
     let scratch = Scratch::new("empty");
     fs::remove_dir(scratch.path("b")).unwrap();
     let loaded = scratch.load();
-    let said: Vec<_> = loaded
-        .faults
-        .iter()
-        .map(|fault| (fault.severity, fault.to_string()))
-        .collect();
+    let said: Vec<_> = loaded.faults.iter().map(|fault| (fault.severity, fault.to_string())).collect();
     assert_eq!(said[0].0, Severity::Note);
-    assert!(
-        said[0]
-            .1
-            .ends_with("/a: holds no manifests; put .yaml, .yml or .json files there"),
-        "{said:?}"
-    );
+    assert!(said[0].1.ends_with("/a: holds no manifests; put .yaml, .yml or .json files there"), "{said:?}");
     assert_eq!(said[1].0, Severity::Error);
     assert!(said[1].1.contains("/b: cannot be read"), "{said:?}");
 }
@@ -259,10 +210,7 @@ fn a_policy_that_was_never_valid_names_what_it_closes() {
     let loaded = scratch.load();
     assert!(loaded.objects.is_empty());
     let invalid = &loaded.invalid[0];
-    assert_eq!(
-        invalid.object,
-        ObjectRef::new(Kind::AuthorizationPolicy, "shop", "callers")
-    );
+    assert_eq!(invalid.object, ObjectRef::new(Kind::AuthorizationPolicy, "shop", "callers"));
     let labels = [("app".to_owned(), "api".to_owned())].into();
     assert_eq!(invalid.names, Names::Workloads(labels));
     assert_eq!(invalid.fault.effect, Effect::Closes);
@@ -278,11 +226,7 @@ fn the_last_good_version_stays_across_a_restart_and_goes_with_its_file() {
 
     scratch.write(
         "a/1.yaml",
-        format!(
-            "{}---{}",
-            namespace("shop", "2"),
-            POLICY.replace("principals", "princpals")
-        ),
+        format!("{}---{}", namespace("shop", "2"), POLICY.replace("principals", "princpals")),
     );
     let events = source.until_listed();
     let [fault] = faults(&events).try_into().unwrap();
@@ -293,39 +237,24 @@ fn the_last_good_version_stays_across_a_restart_and_goes_with_its_file() {
         ),
         "{fault}"
     );
-    assert_eq!(
-        applied(&events).len(),
-        1,
-        "only the namespace has changed: {events:?}"
-    );
+    assert_eq!(applied(&events).len(), 1, "only the namespace has changed: {events:?}");
     drop(source);
 
     let mut again = scratch.start();
     let after: Vec<_> = applied(&again.until_listed());
-    assert!(
-        after.iter().any(|object| *object == good[1]),
-        "the policy is the same as before the restart"
-    );
+    assert!(after.iter().any(|object| *object == good[1]), "the policy is the same as before the restart");
 
     scratch.write("a/1.yaml", "\u{1}: [");
     let events = again.until_listed();
     assert_eq!(faults(&events)[0].effect, Effect::LastGoodStays);
-    assert!(
-        !events
-            .iter()
-            .any(|event| matches!(event, SourceEvent::Deleted(_))),
-        "{events:?}"
-    );
+    assert!(!events.iter().any(|event| matches!(event, SourceEvent::Deleted(_))), "{events:?}");
     drop(again);
 
     let mut third = scratch.start();
     assert_eq!(applied(&third.until_listed()).len(), 2);
     fs::remove_file(scratch.path("a/1.yaml")).unwrap();
-    let gone = third
-        .until_listed()
-        .into_iter()
-        .filter(|event| matches!(event, SourceEvent::Deleted(_)))
-        .count();
+    let gone =
+        third.until_listed().into_iter().filter(|event| matches!(event, SourceEvent::Deleted(_))).count();
     assert_eq!(gone, 2);
     assert_eq!(fs::read_dir(scratch.path("state/last-good")).unwrap().count(), 0);
 }
@@ -338,42 +267,21 @@ fn a_folder_that_vanishes_keeps_what_it_held_and_is_taken_up_again() {
     source.until_listed();
     fs::rename(scratch.path("a"), scratch.path("away")).unwrap();
     let events = source.until_listed();
-    assert!(
-        faults(&events)[0]
-            .to_string()
-            .contains("the last good version stays in force"),
-        "{events:?}"
-    );
-    assert!(
-        !events
-            .iter()
-            .any(|event| matches!(event, SourceEvent::Deleted(_))),
-        "{events:?}"
-    );
+    assert!(faults(&events)[0].to_string().contains("the last good version stays in force"), "{events:?}");
+    assert!(!events.iter().any(|event| matches!(event, SourceEvent::Deleted(_))), "{events:?}");
     drop(source);
     let mut again = scratch.start();
-    assert_eq!(
-        applied(&again.until_listed()).len(),
-        1,
-        "also after a restart without the folder"
-    );
+    assert_eq!(applied(&again.until_listed()).len(), 1, "also after a restart without the folder");
     fs::rename(scratch.path("away"), scratch.path("a")).unwrap();
     fs::remove_file(scratch.path("a/1.yaml")).unwrap();
     let events = again.until_listed();
-    assert!(
-        events
-            .iter()
-            .any(|event| matches!(event, SourceEvent::Deleted(_))),
-        "{events:?}"
-    );
+    assert!(events.iter().any(|event| matches!(event, SourceEvent::Deleted(_))), "{events:?}");
 }
 
 #[test]
 fn changes_arrive_by_themselves_and_alone() {
     let scratch = Scratch::new("watch");
-    let many: String = (0..100)
-        .map(|number| namespace(&format!("n{number}"), "1") + "---\n")
-        .collect();
+    let many: String = (0..100).map(|number| namespace(&format!("n{number}"), "1") + "---\n").collect();
     scratch.write("a/many.yaml", &many);
     let mut source = scratch.start();
     source.until_listed();
@@ -389,10 +297,7 @@ fn changes_arrive_by_themselves_and_alone() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(
-        (object.meta().name.as_str(), object.meta().label("l")),
-        ("n7", Some("2"))
-    );
+    assert_eq!((object.meta().name.as_str(), object.meta().label("l")), ("n7", Some("2")));
     assert!(applied(&source.until_listed()).is_empty());
 }
 

@@ -69,10 +69,7 @@ pub(super) fn start(parts: Parts) -> io::Result<Started> {
     });
     let watcher = watcher.map_err(io::Error::other)?;
     let status = parts.status.clone();
-    let rescan = Arc::new(Waker {
-        tickets: tickets.clone(),
-        wake,
-    });
+    let rescan = Arc::new(Waker { tickets: tickets.clone(), wake });
     let thread = Thread {
         parts,
         delivered: Delivered::default(),
@@ -83,14 +80,8 @@ pub(super) fn start(parts: Parts) -> io::Result<Started> {
         answered: 0,
         events: sender,
     };
-    std::thread::Builder::new()
-        .name("source-directory".to_owned())
-        .spawn(move || thread.run())?;
-    Ok(Started {
-        events,
-        status,
-        rescan,
-    })
+    std::thread::Builder::new().name("source-directory".to_owned()).spawn(move || thread.run())?;
+    Ok(Started { events, status, rescan })
 }
 
 impl Rescan for Waker {
@@ -159,9 +150,7 @@ impl Thread {
         for event in changes.events {
             // The writer knows an object before its reader can ask to annotate it.
             if let SourceEvent::Applied(object) = &event {
-                self.parts
-                    .status
-                    .learn(&object.reference(), Some(&object.meta().uid));
+                self.parts.status.learn(&object.reference(), Some(&object.meta().uid));
             }
             self.send(event)?;
         }
@@ -173,21 +162,12 @@ impl Thread {
     }
 
     fn all_watched(&self) -> bool {
-        self.wanted()
-            .iter()
-            .all(|path| inode(path).is_some_and(|now| self.watched.get(path) == Some(&now)))
+        self.wanted().iter().all(|path| inode(path).is_some_and(|now| self.watched.get(path) == Some(&now)))
     }
 
     fn wanted(&self) -> BTreeSet<PathBuf> {
-        let folders = self
-            .parts
-            .folders
-            .folders
-            .iter()
-            .map(|folder| folder.path.clone());
-        folders
-            .chain(self.parts.overlays.folder().map(PathBuf::from))
-            .collect()
+        let folders = self.parts.folders.folders.iter().map(|folder| folder.path.clone());
+        folders.chain(self.parts.overlays.folder().map(PathBuf::from)).collect()
     }
 
     fn watch(&mut self) {
@@ -209,8 +189,5 @@ impl Thread {
 }
 
 fn inode(path: &Path) -> Option<u64> {
-    fs::metadata(path)
-        .ok()
-        .filter(fs::Metadata::is_dir)
-        .map(|metadata| metadata.ino())
+    fs::metadata(path).ok().filter(fs::Metadata::is_dir).map(|metadata| metadata.ino())
 }

@@ -26,10 +26,7 @@ impl Writer {
     pub(super) fn open(state: &Path) -> io::Result<Self> {
         fs::create_dir_all(state.join("annotations"))?;
         fs::create_dir_all(state.join("status"))?;
-        Ok(Self {
-            state: state.to_owned(),
-            uids: Mutex::default(),
-        })
+        Ok(Self { state: state.to_owned(), uids: Mutex::default() })
     }
 
     /// Learns that an object is in force (or, without a UID, gone).
@@ -50,10 +47,7 @@ impl StatusWriter for Writer {
     fn annotate(&self, object: &ObjectRef, key: &str, value: Option<&str>) -> io::Result<()> {
         let uids = self.lock();
         let Some(uid) = uids.get(object) else {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("{object} does not exist"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("{object} does not exist")));
         };
         let path = self.state.join("annotations").join(overlay::file_name(object));
         let before = overlay::load(&path).filter(|overlay| overlay.uid == *uid);
@@ -74,11 +68,7 @@ impl StatusWriter for Writer {
         }
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)?
-            .write_all(&line)
+        OpenOptions::new().create(true).append(true).open(&path)?.write_all(&line)
     }
 
     fn conditions(&self, object: &ObjectRef, conditions: &[Condition]) -> io::Result<()> {
@@ -90,9 +80,6 @@ impl StatusWriter for Writer {
                 _ => Ok(()),
             };
         }
-        replace(
-            &path,
-            &serde_json::to_vec(&serde_json::json!({ "conditions": conditions }))?,
-        )
+        replace(&path, &serde_json::to_vec(&serde_json::json!({ "conditions": conditions }))?)
     }
 }

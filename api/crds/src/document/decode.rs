@@ -67,12 +67,7 @@ impl de::Error for DecodeError {
         let sentence = sentence.to_string();
         // Sentences of ours are written "what is wrong; what to do".
         let (message, mend) = sentence.rsplit_once("; ").unwrap_or((&sentence, ""));
-        Self {
-            path: Vec::new(),
-            line: 0,
-            message: message.to_owned(),
-            mend: mend.to_owned(),
-        }
+        Self { path: Vec::new(), line: 0, message: message.to_owned(), mend: mend.to_owned() }
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -84,17 +79,8 @@ impl de::Error for DecodeError {
                 | de::Unexpected::Bool(_)
                 | de::Unexpected::Float(_)
         ) && expected.to_string().contains("string");
-        let mend = if quotes {
-            "put it in quotes"
-        } else {
-            "write the expected type"
-        };
-        Self {
-            path: Vec::new(),
-            line: 0,
-            message,
-            mend: mend.to_owned(),
-        }
+        let mend = if quotes { "put it in quotes" } else { "write the expected type" };
+        Self { path: Vec::new(), line: 0, message, mend: mend.to_owned() }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -102,12 +88,7 @@ impl de::Error for DecodeError {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("write one of {}", expected.join(", ")),
         };
-        Self {
-            path: Vec::new(),
-            line: 0,
-            message: format!("unknown value {variant:?}"),
-            mend,
-        }
+        Self { path: Vec::new(), line: 0, message: format!("unknown value {variant:?}"), mend }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -115,22 +96,12 @@ impl de::Error for DecodeError {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("known here: {}", expected.join(", ")),
         };
-        Self {
-            path: Vec::new(),
-            line: 0,
-            message: "unknown field".to_owned(),
-            mend,
-        }
+        Self { path: Vec::new(), line: 0, message: "unknown field".to_owned(), mend }
     }
 
     fn missing_field(field: &'static str) -> Self {
         let message = format!("the field {field:?} is missing");
-        Self {
-            path: Vec::new(),
-            line: 0,
-            message,
-            mend: "add it".to_owned(),
-        }
+        Self { path: Vec::new(), line: 0, message, mend: "add it".to_owned() }
     }
 }
 
@@ -145,15 +116,8 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Value::Number(value) => visitor.visit_u64(*value),
             Value::Fraction(value) => visitor.visit_f64(*value),
             Value::Text(value) => visitor.visit_borrowed_str(value),
-            Value::List(items) => visitor.visit_seq(Items {
-                items: items.iter(),
-                place: 0,
-            }),
-            Value::Map(entries) => visitor.visit_map(Entries {
-                entries,
-                fields: None,
-                value: None,
-            }),
+            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), place: 0 }),
+            Value::Map(entries) => visitor.visit_map(Entries { entries, fields: None, value: None }),
         };
         made.map_err(|error| error.line_or(self.line))
     }
@@ -174,16 +138,9 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, DecodeError> {
         match &self.value {
             Value::Map(entries) => visitor
-                .visit_map(Entries {
-                    entries,
-                    fields: Some(fields),
-                    value: None,
-                })
+                .visit_map(Entries { entries, fields: Some(fields), value: None })
                 .map_err(|error| error.line_or(self.line)),
-            _ => self.deserialize_any(Described {
-                visitor,
-                what: "an object",
-            }),
+            _ => self.deserialize_any(Described { visitor, what: "an object" }),
         }
     }
 
@@ -199,10 +156,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
                 de::Deserializer::deserialize_enum(text, name, variants, visitor)
                     .map_err(|error| error.line_or(self.line))
             }
-            _ => self.deserialize_any(Described {
-                visitor,
-                what: "a string",
-            }),
+            _ => self.deserialize_any(Described { visitor, what: "a string" }),
         }
     }
 
@@ -258,9 +212,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
         };
         let step = format!("[{}]", self.place);
         self.place += 1;
-        seed.deserialize(item)
-            .map(Some)
-            .map_err(|error| error.under(&step, item.line))
+        seed.deserialize(item).map(Some).map_err(|error| error.under(&step, item.line))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -282,28 +234,19 @@ impl<'de> MapAccess<'de> for Entries<'de> {
             self.entries = rest;
             let (key, node) = entry;
             let absent = node.value == Value::Null
-                && self
-                    .fields
-                    .is_some_and(|fields| fields.contains(&key.text.as_str()));
+                && self.fields.is_some_and(|fields| fields.contains(&key.text.as_str()));
             if absent {
                 continue;
             }
             self.value = Some(entry);
             let text: StrDeserializer<'_, DecodeError> = key.text.as_str().into_deserializer();
-            return seed
-                .deserialize(text)
-                .map(Some)
-                .map_err(|error| error.under(&key.text, key.line));
+            return seed.deserialize(text).map(Some).map_err(|error| error.under(&key.text, key.line));
         }
         Ok(None)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
-        let (key, node) = self
-            .value
-            .take()
-            .ok_or_else(|| de::Error::custom("a value without a key"))?;
-        seed.deserialize(node)
-            .map_err(|error| error.under(&key.text, key.line))
+        let (key, node) = self.value.take().ok_or_else(|| de::Error::custom("a value without a key"))?;
+        seed.deserialize(node).map_err(|error| error.under(&key.text, key.line))
     }
 }

@@ -64,10 +64,7 @@ impl Node {
     /// The value under a key of a map.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
-            Value::Map(entries) => entries
-                .iter()
-                .find(|(name, _)| name.text == key)
-                .map(|(_, node)| node),
+            Value::Map(entries) => entries.iter().find(|(name, _)| name.text == key).map(|(_, node)| node),
             _ => None,
         }
     }
@@ -116,15 +113,10 @@ pub fn parse(text: &str, first_line: u32) -> Result<Node, ParseError> {
             Ok(node)
         }
         Err(error) => {
-            let line = error
-                .location()
-                .map_or(1, |place| u32::try_from(place.line()).unwrap_or(u32::MAX))
-                .max(1);
+            let line =
+                error.location().map_or(1, |place| u32::try_from(place.line()).unwrap_or(u32::MAX)).max(1);
             let message = error.without_snippet().to_string();
-            Err(ParseError {
-                line: line.saturating_add(shift),
-                message: strip_place(&message),
-            })
+            Err(ParseError { line: line.saturating_add(shift), message: strip_place(&message) })
         }
     }
 }
@@ -142,16 +134,10 @@ fn budget() -> serde_saphyr::Budget {
 /// The place is said once, by the fault; within the parser's sentence it would be relative to the document.
 fn strip_place(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
-    let cut = first
-        .find(" at line ")
-        .or_else(|| first.find(" (line "))
-        .unwrap_or(first.len());
+    let cut = first.find(" at line ").or_else(|| first.find(" (line ")).unwrap_or(first.len());
     match first.strip_prefix("error: ").unwrap_or(first) {
         short if cut == first.len() => short.to_owned(),
-        _ => first[..cut]
-            .strip_prefix("error: ")
-            .unwrap_or(&first[..cut])
-            .to_owned(),
+        _ => first[..cut].strip_prefix("error: ").unwrap_or(&first[..cut]).to_owned(),
     }
 }
 
@@ -162,10 +148,7 @@ fn line_of(place: serde_saphyr::Location) -> u32 {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self {
-            line: line_of(spanned.referenced),
-            value: spanned.value,
-        })
+        Ok(Self { line: line_of(spanned.referenced), value: spanned.value })
     }
 }
 
@@ -231,13 +214,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Vec::new();
         while let Some((key, node)) = entries.next_entry::<Spanned<String>, Node>()? {
-            map.push((
-                Key {
-                    line: line_of(key.referenced),
-                    text: key.value,
-                },
-                node,
-            ));
+            map.push((Key { line: line_of(key.referenced), text: key.value }, node));
         }
         Ok(Value::Map(map))
     }

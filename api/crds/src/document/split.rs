@@ -40,8 +40,7 @@ pub fn split(text: &str) -> Result<Vec<Piece<'_>>, TooManyDocuments> {
 }
 
 fn is_separator(line: &str) -> bool {
-    line.strip_prefix("---")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 fn push<'a>(pieces: &mut Vec<Piece<'a>>, text: &'a str, line: u32) -> Result<(), TooManyDocuments> {

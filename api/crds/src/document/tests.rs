@@ -4,19 +4,8 @@ use super::{MAX_DOCUMENTS, Piece, parse, split, suggest};
 fn files_are_cut_at_separators_and_lines_stay_absolute() {
     let text = "# only a comment\n---\na: 1\n--- # second\nb: 2\n---\n---\nc: |\n  ---\n  x\n--- {d: 4}\n";
     let pieces = split(text).unwrap();
-    let first: Vec<(u32, &str)> = pieces
-        .iter()
-        .map(|piece| (piece.line, piece.text.trim()))
-        .collect();
-    assert_eq!(
-        first,
-        [
-            (2, "a: 1"),
-            (4, "# second\nb: 2"),
-            (7, "c: |\n  ---\n  x"),
-            (11, "{d: 4}")
-        ]
-    );
+    let first: Vec<(u32, &str)> = pieces.iter().map(|piece| (piece.line, piece.text.trim())).collect();
+    assert_eq!(first, [(2, "a: 1"), (4, "# second\nb: 2"), (7, "c: |\n  ---\n  x"), (11, "{d: 4}")]);
     let node = parse(pieces[1].text, pieces[1].line).unwrap();
     assert_eq!(node.get("b").unwrap().line, 5);
     assert_eq!(parse("a: [", 7).unwrap_err().line, 7);
@@ -26,10 +15,7 @@ fn files_are_cut_at_separators_and_lines_stay_absolute() {
 fn windows_lines_and_byte_order_marks_do_not_matter() {
     let pieces = split("\u{feff}a: 1\r\n---\r\nb: 2\r\n").unwrap();
     assert_eq!(pieces.iter().map(|piece| piece.line).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(
-        split(&"a: 1\n---\n".repeat(MAX_DOCUMENTS)).unwrap().len(),
-        MAX_DOCUMENTS
-    );
+    assert_eq!(split(&"a: 1\n---\n".repeat(MAX_DOCUMENTS)).unwrap().len(), MAX_DOCUMENTS);
     assert!(split(&"a: 1\n---\n".repeat(MAX_DOCUMENTS + 1)).is_err());
     assert_eq!(split("").unwrap(), Vec::<Piece<'_>>::new());
 }

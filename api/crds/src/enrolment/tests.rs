@@ -9,16 +9,10 @@ fn world(namespace: Option<&str>, pod: Option<&str>) -> (Namespace, Pod) {
     on_pod.status.pod_ip = "10.0.0.1".to_owned();
     on_pod.status.phase = Phase::Running;
     if let Some(mode) = namespace {
-        on_namespace
-            .meta
-            .labels
-            .insert(DATAPLANE_MODE.to_owned(), mode.to_owned());
+        on_namespace.meta.labels.insert(DATAPLANE_MODE.to_owned(), mode.to_owned());
     }
     if let Some(mode) = pod {
-        on_pod
-            .meta
-            .labels
-            .insert(DATAPLANE_MODE.to_owned(), mode.to_owned());
+        on_pod.meta.labels.insert(DATAPLANE_MODE.to_owned(), mode.to_owned());
     }
     (on_namespace, on_pod)
 }
@@ -39,11 +33,7 @@ fn the_truth_table_of_labels() {
     ];
     for (on_namespace, on_pod, expected) in table {
         let (namespace, pod) = world(on_namespace, on_pod);
-        assert_eq!(
-            enrolled(&namespace, &pod),
-            expected,
-            "{on_namespace:?} {on_pod:?}"
-        );
+        assert_eq!(enrolled(&namespace, &pod), expected, "{on_namespace:?} {on_pod:?}");
     }
 }
 
@@ -52,23 +42,12 @@ fn what_no_label_overrides() {
     type Change = fn(&mut Pod);
     let table: [(Change, Why); 10] = [
         (|pod| pod.spec.host_network = true, Why::HostNetwork),
-        (
-            |pod| pod.meta.namespace = "kube-system".to_owned(),
-            Why::ExcludedNamespace,
-        ),
-        (
-            |pod| pod.meta.namespace = "kube-public".to_owned(),
-            Why::ExcludedNamespace,
-        ),
-        (
-            |pod| pod.meta.namespace = "kube-node-lease".to_owned(),
-            Why::ExcludedNamespace,
-        ),
+        (|pod| pod.meta.namespace = "kube-system".to_owned(), Why::ExcludedNamespace),
+        (|pod| pod.meta.namespace = "kube-public".to_owned(), Why::ExcludedNamespace),
+        (|pod| pod.meta.namespace = "kube-node-lease".to_owned(), Why::ExcludedNamespace),
         (
             |pod| {
-                pod.meta
-                    .annotations
-                    .insert("sidecar.istio.io/status".to_owned(), String::new());
+                pod.meta.annotations.insert("sidecar.istio.io/status".to_owned(), String::new());
             },
             Why::Sidecar,
         ),

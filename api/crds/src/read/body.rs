@@ -55,17 +55,13 @@ pub(super) fn read(kind: Kind, meta: ObjectMeta, node: &Node) -> Result<Object, 
         }
         Kind::Pod => pod(meta, node)?,
         Kind::Service => service(meta, node)?,
-        Kind::EndpointSlice => Object::EndpointSlice(EndpointSlice {
-            meta,
-            spec: document::decode(node)?,
-        }),
+        Kind::EndpointSlice => Object::EndpointSlice(EndpointSlice { meta, spec: document::decode(node)? }),
         Kind::AuthorizationPolicy => {
             Object::AuthorizationPolicy(AuthorizationPolicy::new(meta, strict(node)?))
         }
-        Kind::PeerAuthentication => Object::PeerAuthentication(PeerAuthentication {
-            meta,
-            spec: strict(node)?,
-        }),
+        Kind::PeerAuthentication => {
+            Object::PeerAuthentication(PeerAuthentication { meta, spec: strict(node)? })
+        }
         Kind::ConfigMap => Object::MeshConfig(Box::new(mesh(meta, node)?)),
         Kind::Deployment => Object::Deployment(Box::new(workload_set(meta, node)?)),
         Kind::StatefulSet => Object::StatefulSet(Box::new(workload_set(meta, node)?)),
@@ -87,21 +83,15 @@ fn strict<S: DeserializeOwned + Default>(node: &Node) -> Result<S, DecodeError> 
 
 fn workload_set(meta: ObjectMeta, node: &Node) -> Result<WorkloadSet, DecodeError> {
     let whole: Tolerant<_> = document::decode(node)?;
-    let spec = whole
-        .spec
-        .ok_or_else(|| <DecodeError as Error>::missing_field("spec"))?;
+    let spec = whole.spec.ok_or_else(|| <DecodeError as Error>::missing_field("spec"))?;
     Ok(WorkloadSet { meta, spec })
 }
 
 fn pod(meta: ObjectMeta, node: &Node) -> Result<Object, DecodeError> {
     let (spec, status) = tolerant(node)?;
     let pod = Pod { meta, spec, status };
-    let listed = pod
-        .status
-        .pod_ips
-        .iter()
-        .enumerate()
-        .map(|(at, one)| (format!("status.podIPs[{at}].ip"), &one.ip));
+    let listed =
+        pod.status.pod_ips.iter().enumerate().map(|(at, one)| (format!("status.podIPs[{at}].ip"), &one.ip));
     for (field, text) in listed.chain([("status.podIP".to_owned(), &pod.status.pod_ip)]) {
         check_ip(node, &field, text)?;
     }
@@ -136,11 +126,7 @@ fn check_ip(node: &Node, field: &str, text: &str) -> Result<(), DecodeError> {
     if text.is_empty() || text.parse::<IpAddr>().is_ok() {
         return Ok(());
     }
-    Err(wrong(
-        node,
-        field,
-        &format!("{text:?} is not an IP address; write one, for example 10.0.0.7"),
-    ))
+    Err(wrong(node, field, &format!("{text:?} is not an IP address; write one, for example 10.0.0.7")))
 }
 
 /// An error at a field, on the line of the deepest part of its path that can be found.
@@ -156,18 +142,10 @@ fn wrong(node: &Node, field: &str, sentence: &str) -> DecodeError {
 fn mesh(meta: ObjectMeta, node: &Node) -> Result<MeshConfig, DecodeError> {
     let field = "data.mesh";
     let Some(data) = node.at(&["data", mesh_config::KEY]) else {
-        return Err(wrong(
-            node,
-            field,
-            "the mesh configuration is missing; add the key mesh",
-        ));
+        return Err(wrong(node, field, "the mesh configuration is missing; add the key mesh"));
     };
     let Some(text) = data.text() else {
-        return Err(wrong(
-            node,
-            field,
-            "wrong type; write the configuration as a text, after `mesh: |`",
-        ));
+        return Err(wrong(node, field, "wrong type; write the configuration as a text, after `mesh: |`"));
     };
     let spec = if text.trim().is_empty() {
         mesh_config::MeshConfigSpec::default()

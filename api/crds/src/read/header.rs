@@ -41,18 +41,10 @@ pub(super) fn read(kind: Kind, node: &Node, order: &Order) -> Result<Header, Hea
     let metadata = node.get("metadata").expect("identify has read its name");
     let raw: RawMeta =
         document::decode(metadata).map_err(|error| known(error.under("metadata", metadata.line)))?;
-    let uid = if raw.uid.is_empty() {
-        stable_uid(&object)
-    } else {
-        raw.uid
-    };
+    let uid = if raw.uid.is_empty() { stable_uid(&object) } else { raw.uid };
     let deleted = raw.annotations.get(DELETED).is_some_and(|value| value == "true");
-    let owner = raw
-        .owner_references
-        .iter()
-        .find(|owner| owner.controller)
-        .or(raw.owner_references.first())
-        .cloned();
+    let owner =
+        raw.owner_references.iter().find(|owner| owner.controller).or(raw.owner_references.first()).cloned();
     let meta = ObjectMeta {
         name: object.name.clone(),
         namespace: object.namespace.clone(),
@@ -68,9 +60,8 @@ pub(super) fn read(kind: Kind, node: &Node, order: &Order) -> Result<Header, Hea
 }
 
 fn identify(kind: Kind, node: &Node) -> Result<ObjectRef, DecodeError> {
-    let metadata = node
-        .get("metadata")
-        .ok_or_else(|| error(node, "metadata", "it is missing; write metadata.name"))?;
+    let metadata =
+        node.get("metadata").ok_or_else(|| error(node, "metadata", "it is missing; write metadata.name"))?;
     let text = |key: &str| match metadata.get(key) {
         None => Ok(""),
         Some(value) if value.value == document::Value::Null => Ok(""),
@@ -83,10 +74,7 @@ fn identify(kind: Kind, node: &Node) -> Result<ObjectRef, DecodeError> {
         error(metadata.get(key).unwrap_or(metadata), key, what).under("metadata", metadata.line)
     };
     if !is_name(name, 253, true) {
-        return Err(wrong(
-            "name",
-            "not a name; write lower-case letters, digits, - and .",
-        ));
+        return Err(wrong("name", "not a name; write lower-case letters, digits, - and ."));
     }
     if kind.placement() == Placement::Cluster {
         return Ok(ObjectRef::new(kind, "", name));
@@ -95,10 +83,7 @@ fn identify(kind: Kind, node: &Node) -> Result<ObjectRef, DecodeError> {
         return Ok(ObjectRef::new(kind, DEFAULT_NAMESPACE, name));
     }
     if !is_name(namespace, 63, false) {
-        return Err(wrong(
-            "namespace",
-            "not a namespace; write lower-case letters, digits and -",
-        ));
+        return Err(wrong("namespace", "not a namespace; write lower-case letters, digits and -"));
     }
     Ok(ObjectRef::new(kind, namespace, name))
 }
@@ -113,10 +98,7 @@ fn check_version(kind: Kind, node: &Node) -> Result<(), DecodeError> {
     if known.is_empty() || known.contains(&version) {
         return Ok(());
     }
-    let sentence = format!(
-        "version {version:?} of {kind} is not read; write {}",
-        known.join(" or ")
-    );
+    let sentence = format!("version {version:?} of {kind} is not read; write {}", known.join(" or "));
     Err(error(api_version, "apiVersion", &sentence))
 }
 
@@ -138,10 +120,7 @@ fn error(node: &Node, field: &str, sentence: &str) -> DecodeError {
 /// A UID for objects that have none: the same on every machine and after every restart.
 fn stable_uid(object: &ObjectRef) -> String {
     let text = format!("{}/{}/{}", object.kind.id(), object.namespace, object.name);
-    let (high, low) = (
-        fnv(0xcbf2_9ce4_8422_2325, &text),
-        fnv(0x8422_2325_cbf2_9ce4, &text),
-    );
+    let (high, low) = (fnv(0xcbf2_9ce4_8422_2325, &text), fnv(0x8422_2325_cbf2_9ce4, &text));
     let bytes = (u128::from(high) << 64) | u128::from(low);
     format!(
         "{:08x}-{:04x}-8{:03x}-8{:03x}-{:012x}",
@@ -155,7 +134,5 @@ fn stable_uid(object: &ObjectRef) -> String {
 
 /// FNV-1a from a given start.
 fn fnv(start: u64, text: &str) -> u64 {
-    text.bytes().fold(start, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
