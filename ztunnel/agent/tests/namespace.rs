@@ -133,12 +133,14 @@ fn at(address: &str, port: u16) -> SocketAddr {
 
 /// Both directions carry a byte.
 fn alive(one: &mut TcpStream, other: &mut TcpStream) {
-    for (from, to) in [(&mut *one, &mut *other), (&mut *other, &mut *one)] {
-        to.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        from.write_all(b"x").unwrap();
-        let mut byte = [0];
-        to.read_exact(&mut byte).unwrap();
-    }
+    carries(one, other);
+    carries(other, one);
+}
+
+fn carries(from: &mut TcpStream, to: &mut TcpStream) {
+    to.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    from.write_all(b"x").unwrap();
+    to.read_exact(&mut [0]).unwrap();
 }
 
 fn reaches(listener: &TcpListener, dialled: io::Result<TcpStream>) -> (TcpStream, TcpStream) {
