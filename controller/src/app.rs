@@ -163,8 +163,9 @@ pub async fn serve(
 ) -> Result<(), AppError> {
     let config = listen::serving(mesh.authority.clone(), settings.ca.names.clone())?;
     let incoming = listen::accept(listener, config, settings.streams + SPARE_CONNECTIONS);
-    let discovery = Discovery::new(mesh.gate.clone(), mesh.snapshots, mesh.proxies, settings.streams);
     let (stopping, mut stopped) = watch::channel(());
+    let streams = settings.streams;
+    let discovery = Discovery::new(mesh.gate.clone(), mesh.snapshots, mesh.proxies, streams, stopped.clone());
     let signal = async move {
         stop.await;
         drop(stopping);

@@ -35,6 +35,7 @@ pub struct Discovery {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     proxies: Proxies,
     streams: Arc<Semaphore>,
+    stopping: watch::Receiver<()>,
 }
 
 /// One stream's state outside the session.
@@ -44,19 +45,22 @@ struct Serving {
     proxies: Proxies,
     entry: Option<Entry>,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    stopping: watch::Receiver<()>,
     _connected: Connected,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Discovery {
-    /// Serves the snapshots to whom `gate` lets in, at most `streams` at a time.
+    /// Serves the snapshots to whom `gate` lets in, at most `streams` at a time, until the sender of `stopping` is
+    /// dropped: then proxies are sent away at once, to find another controller while we end.
     pub fn new(
         gate: Arc<Gate>,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         proxies: Proxies,
         streams: usize,
+        stopping: watch::Receiver<()>,
     ) -> Self {
-        Self { gate, snapshots, proxies, streams: Arc::new(Semaphore::new(streams)) }
+        Self { gate, snapshots, proxies, streams: Arc::new(Semaphore::new(streams)), stopping }
     }
 }
 
@@ -81,6 +85,7 @@ impl AggregatedDiscoveryService for Discovery {
             proxies: self.proxies.clone(),
             entry: None,
             responses,
+            stopping: self.stopping.clone(),
             _connected: self.gate.metrics.connect(),
             _permit: permit,
         };
@@ -109,6 +114,10 @@ impl Serving {
                 },
                 () = until(session.wake_at()) => Input::Tick,
                 () = self.responses.closed() => break,
+                _ = self.stopping.changed() => {
+                    let _ = self.responses.try_send(Err(Status::unavailable("the controller is stopping")));
+                    break;
+                }
             };
             if self.introduce(&input).is_none() {
                 break;
