@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The lab: a whole mesh on one machine from a folder of manifests, without Kubernetes, container engine or (where user
+//! namespaces serve) root.
+//!
+//! A program that uses it calls [`sandbox::enter`] first in `main`; from then on it is root of its own namespaces, in
+//! which [`Lab::up`] makes nodes as network namespaces, pods as namespaces wired to them, and starts the real programs.
+//! When the program ends, by whatever means, all of it is gone.
+
+pub mod address;
+pub mod capture;
+mod command;
+pub mod component;
+mod dns;
+mod error;
+mod expand;
+pub mod http;
+mod image;
+mod lab;
+pub mod load;
+pub mod manifest;
+pub mod metrics;
+pub mod network;
+mod pod;
+mod probe;
+mod process;
+mod publish;
+pub mod sandbox;
+mod service;
+pub mod settings;
+pub mod space;
+pub mod standin;
+mod state;
+pub mod stream;
+pub mod tokens;
+
+pub use address::{NodeNumber, Pair};
+pub use component::{Component, Programs, Served};
+pub use error::LabError;
+pub use lab::changes::key_of;
+pub use lab::pods::PodHandle;
+pub use lab::{Lab, LabOptions, Manifests, MeshMode};

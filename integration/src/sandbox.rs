@@ -1,0 +1,96 @@
+//! The way into the lab's own namespaces: whatever a lab makes lives in one container of namespaces
+//! and is gone with its first process.
+//!
+//! outside → (exec `unshare`) → first process, which reaps → the lab itself.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::Pid;
+
+use crate::settings::Stage;
+
+/// Makes sure that this process runs inside a lab's namespaces; call it first in `main`.
+///
+/// Started from outside, the process replaces itself by one inside with the same arguments. Started as
+/// one of the lab's stand-in programs it becomes that program and does not return.
+pub fn enter() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == crate::standin::MARKER) {
+        std::process::exit(crate::standin::run(&arguments[1..]));
+    }
+    match Stage::of_this_process() {
+        Stage::Outside => leave_outside(),
+        Stage::Init => first_process(),
+        Stage::Inside => {
+            if let Err(error) = crate::command::run("ip", &["link", "set", "lo", "up"]) {
+                fail(&error.to_string());
+            }
+        }
+    }
+}
+
+fn leave_outside() -> ! {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--mount-proc"]);
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let exe = std::env::current_exe().unwrap_or_else(|error| fail(&format!("own path is unknown: {error}")));
+    let error = command
+        .arg("--")
+        .arg(exe)
+        .args(std::env::args_os().skip(1))
+        .env(Stage::VARIABLE, "init")
+        .env(Stage::OUTSIDE_PID, std::process::id().to_string())
+        .exec();
+    fail(&format!("unshare (package util-linux) cannot be started: {error}"));
+}
+
+/// Reaps orphans, passes signals on, and ends with the lab's own exit code.
+fn first_process() -> ! {
+    let exe = std::env::current_exe().unwrap_or_else(|error| fail(&format!("own path is unknown: {error}")));
+    let mut command = Command::new(exe);
+    command.args(std::env::args_os().skip(1)).env(Stage::VARIABLE, "inside");
+    let child = command.spawn().unwrap_or_else(|error| fail(&format!("cannot start inside the namespaces: {error}")));
+    let lab = Pid::from_raw(child.id() as i32);
+    pass_signals_on(lab);
+    loop {
+        match wait() {
+            Ok(WaitStatus::Exited(pid, code)) if pid == lab => std::process::exit(code),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == lab => std::process::exit(128 + signal as i32),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => fail(&format!("waiting for the lab failed: {error}")),
+        }
+    }
+}
+
+fn pass_signals_on(lab: Pid) {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    // Blocked before the thread starts, so that only its `wait` ever takes them.
+    if signals.thread_block().is_err() {
+        return;
+    }
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            // From the terminal the lab has had an interrupt already; a second one does no harm.
+            let _gone = kill(lab, signal);
+        }
+    });
+}
+
+fn fail(message: &str) -> ! {
+    eprintln!("ambit-lab: {message}");
+    std::process::exit(70);
+}
+
+/// Exit code of a finished program as a shell shows it: 128 + signal when it was killed.
+pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}

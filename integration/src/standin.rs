@@ -1,0 +1,35 @@
+//! The lab's built-in programs, which stand in for sample images; every program that links the lab carries them.
+
+pub mod echo;
+pub mod http_echo;
+mod serve;
+
+/// First argument that makes a program one of the stand-ins.
+pub(crate) const MARKER: &str = "ambit-lab-stand-in";
+
+/// Runs the stand-in named by the first argument and returns its exit code.
+pub fn run(arguments: &[String]) -> i32 {
+    let Some((name, arguments)) = arguments.split_first() else { return 64 };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            return 70;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    let outcome = match name.as_str() {
+        "http-echo" => local.block_on(&runtime, http_echo::main(arguments)),
+        "echo" => local.block_on(&runtime, echo::main(arguments)),
+        "load" => local.block_on(&runtime, crate::load::main(arguments)),
+        "stream" => local.block_on(&runtime, crate::stream::main(arguments)),
+        other => Err(std::io::Error::other(format!("no stand-in is called {other}"))),
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            1
+        }
+    }
+}
