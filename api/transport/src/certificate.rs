@@ -98,10 +98,7 @@ impl PrivateKey {
     pub fn from_pem(pem: &str) -> Result<Self, CertificateError> {
         PrivateKeyDer::from_pem_slice(pem.as_bytes())
             .map(|der| Self(Arc::new(der)))
-            .map_err(|cause| CertificateError::Pem {
-                what: "the key",
-                cause: cause.to_string(),
-            })
+            .map_err(|cause| CertificateError::Pem { what: "the key", cause: cause.to_string() })
     }
 
     /// The key in DER.
@@ -131,15 +128,11 @@ impl Certificate {
         let chain = certificates("the certificate chain", chain)?;
         let leaf = chain.first().ok_or(CertificateError::Missing("leaf"))?;
         let facts = Facts::read(leaf)?;
-        let identity = facts
-            .identity()
-            .ok_or_else(|| CertificateError::NoIdentity(facts.uris.clone()))?;
+        let identity = facts.identity().ok_or_else(|| CertificateError::NoIdentity(facts.uris.clone()))?;
         let certified = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.0)
             .map(|signer| rustls::sign::CertifiedKey::new(chain.clone(), signer))
             .map_err(|cause| CertificateError::Key(cause.to_string()))?;
-        certified
-            .keys_match()
-            .map_err(|cause| CertificateError::Key(cause.to_string()))?;
+        certified.keys_match().map_err(|cause| CertificateError::Key(cause.to_string()))?;
         Ok(Self {
             key,
             identity,
@@ -155,10 +148,7 @@ impl Certificate {
         if self.identity == *asked {
             return Ok(self);
         }
-        Err(CertificateError::OtherIdentity {
-            found: self.identity,
-            asked: asked.clone(),
-        })
+        Err(CertificateError::OtherIdentity { found: self.identity, asked: asked.clone() })
     }
 
     /// When to renew: the middle of the validity.
@@ -181,10 +171,8 @@ impl Roots {
 
     /// All roots of several bundles.
     pub fn merged<'a>(bundles: impl IntoIterator<Item = &'a Roots>) -> Result<Self, CertificateError> {
-        let mut all: Vec<_> = bundles
-            .into_iter()
-            .flat_map(|bundle| bundle.certificates.iter().cloned())
-            .collect();
+        let mut all: Vec<_> =
+            bundles.into_iter().flat_map(|bundle| bundle.certificates.iter().cloned()).collect();
         all.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
         all.dedup();
         Self::from_certificates(all)
@@ -202,17 +190,12 @@ impl Roots {
     fn from_certificates(certificates: Vec<CertificateDer<'static>>) -> Result<Self, CertificateError> {
         let mut store = RootCertStore::empty();
         for root in &certificates {
-            store
-                .add(root.clone())
-                .map_err(|cause| CertificateError::Parse(cause.to_string()))?;
+            store.add(root.clone()).map_err(|cause| CertificateError::Parse(cause.to_string()))?;
         }
         if store.is_empty() {
             return Err(CertificateError::Missing("root"));
         }
-        Ok(Self {
-            certificates: certificates.into(),
-            store: Arc::new(store),
-        })
+        Ok(Self { certificates: certificates.into(), store: Arc::new(store) })
     }
 }
 
@@ -233,9 +216,8 @@ impl Facts {
     pub(crate) fn read(der: &[u8]) -> Result<Self, CertificateError> {
         let (_, parsed) =
             X509Certificate::from_der(der).map_err(|cause| CertificateError::Parse(cause.to_string()))?;
-        let names = parsed
-            .subject_alternative_name()
-            .map_err(|cause| CertificateError::Parse(cause.to_string()))?;
+        let names =
+            parsed.subject_alternative_name().map_err(|cause| CertificateError::Parse(cause.to_string()))?;
         let uris = names
             .iter()
             .flat_map(|names| &names.value.general_names)
@@ -267,16 +249,10 @@ pub fn request(identity: &Identity) -> Result<Request, CertificateError> {
     let mut names = CustomExtension::from_oid_content(&[2, 5, 29, 17], uri_names(identity.uri()));
     names.set_criticality(true);
     params.custom_extensions = vec![names];
-    let csr = params
-        .serialize_request(&key)
-        .and_then(|csr| csr.pem())
-        .map_err(failed)?;
+    let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(failed)?;
     let key = PrivateKeyDer::try_from(key.serialize_der())
         .map_err(|cause| CertificateError::Key(cause.to_owned()))?;
-    Ok(Request {
-        key: PrivateKey(Arc::new(key)),
-        csr,
-    })
+    Ok(Request { key: PrivateKey(Arc::new(key)), csr })
 }
 
 /// DER of a GeneralNames sequence with one URI. rcgen writes subject names as not critical; SPIFFE wants them critical
@@ -303,10 +279,7 @@ pub(crate) fn certificates(
 ) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|cause| CertificateError::Pem {
-            what,
-            cause: cause.to_string(),
-        })
+        .map_err(|cause| CertificateError::Pem { what, cause: cause.to_string() })
 }
 
 fn at(seconds: i64) -> SystemTime {

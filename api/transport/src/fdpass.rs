@@ -69,23 +69,14 @@ impl Socket {
     /// Sends one packet, which may not be empty: an empty one would look like the end.
     pub async fn send(&self, packet: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         if packet.is_empty() || packet.len() > MAX_PACKET {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a packet has 1 to 65536 bytes",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a packet has 1 to 65536 bytes"));
         }
         let fds: Vec<RawFd> = fd.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let control = if fds.is_empty() { &[][..] } else { &rights[..] };
         let send = |socket: &OwnedFd| {
             let data = [IoSlice::new(packet)];
-            Ok(sendmsg::<()>(
-                socket.as_raw_fd(),
-                &data,
-                control,
-                MsgFlags::MSG_NOSIGNAL,
-                None,
-            )?)
+            Ok(sendmsg::<()>(socket.as_raw_fd(), &data, control, MsgFlags::MSG_NOSIGNAL, None)?)
         };
         self.0.async_io(Interest::WRITABLE, send).await.map(drop)
     }
@@ -93,9 +84,7 @@ impl Socket {
     /// Receives one packet into `buffer`; `(0, None)` means that the peer closed. A packet that does not fit, or that
     /// carries more than one descriptor, is an error, and whatever descriptors came are closed.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-        self.0
-            .async_io(Interest::READABLE, |socket| receive(socket, buffer))
-            .await
+        self.0.async_io(Interest::READABLE, |socket| receive(socket, buffer)).await
     }
 }
 

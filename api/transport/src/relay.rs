@@ -1,6 +1,7 @@
 //! Joins two byte streams until both have ended: back-pressure, half-close and resets pass through both ways.
 
 mod direction;
+mod socket_io;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::hbone::Stream;
 use crate::socket;
-use direction::{Across, Down, Moved, Stop};
+use direction::{Across, Down, Moved, Stop, Up};
 
 /// Consecutive looks without a byte moved after which a relay is idle.
 const QUIET_LOOKS: u32 = 2;
@@ -96,27 +97,49 @@ pub async fn relay(
     until: impl Future<Output = Reason>,
     idle: Duration,
 ) -> Tally {
-    let mut joined = Joined::new(near, far);
-    let mut until = pin!(until);
-    let mut quiet = pin!(quiet(counters, idle));
-    let ended = poll_fn(|cx| {
-        // Bytes first: what has arrived is carried even if this is the last turn.
-        if let Poll::Ready(ended) = joined.poll(counters, cx) {
-            return Poll::Ready(ended);
-        }
-        if let Poll::Ready(reason) = until.as_mut().poll(cx) {
-            return Poll::Ready(Ended::Cut(reason));
-        }
-        quiet.as_mut().poll(cx).map(|()| Ended::Cut(Reason::IdleTimeout))
-    })
-    .await;
+    let (tcp, mut far) = match far {
+        Far::Tcp(socket) => (Some(socket), FarEnd::Tcp { up: Across::default(), down: Across::default() }),
+        Far::Hbone(stream) => (None, FarEnd::Hbone { stream, up: Up::default(), down: Down::default() }),
+    };
+    let ended = {
+        let mut joined = Joined::new(&near, tcp.as_ref(), &mut far);
+        let mut until = pin!(until);
+        let mut quiet = pin!(quiet(counters, idle));
+        let mut near_broke = pin!(socket_io::broke(&near));
+        let mut far_broke = pin!(socket_io::broke(tcp.as_ref().unwrap_or(&near)));
+        poll_fn(|cx| {
+            // Bytes first: what has arrived is carried even if this is the last turn.
+            if let Poll::Ready(ended) = joined.poll(counters, cx) {
+                return Poll::Ready(ended);
+            }
+            let (up_stalled, down_stalled) = joined.stalled();
+            if up_stalled && near_broke.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ended::Reset(Side::Near));
+            }
+            if down_stalled && far_broke.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ended::Reset(Side::Far));
+            }
+            if let Poll::Ready(reason) = until.as_mut().poll(cx) {
+                return Poll::Ready(Ended::Cut(reason));
+            }
+            quiet.as_mut().poll(cx).map(|()| Ended::Cut(Reason::IdleTimeout))
+        })
+        .await
+    };
     if ended != Ended::Clean {
-        joined.reset();
+        reset(&near, tcp.as_ref(), &mut far);
     }
-    Tally {
-        sent: counters.sent(),
-        received: counters.received(),
-        ended,
+    Tally { sent: counters.sent(), received: counters.received(), ended }
+}
+
+/// Resets both sides, so that neither takes what it has for complete.
+fn reset(near: &TcpStream, tcp: Option<&TcpStream>, far: &mut FarEnd) {
+    socket::arm_reset(near);
+    if let Some(tcp) = tcp {
+        socket::arm_reset(tcp);
+    }
+    if let FarEnd::Hbone { stream, .. } = far {
+        stream.reset();
     }
 }
 
@@ -133,23 +156,18 @@ async fn quiet(counters: &Counters, idle: Duration) {
 }
 
 /// Both ends and what is on its way between them.
-struct Joined {
-    near: TcpStream,
-    far: FarEnd,
+struct Joined<'a> {
+    near: &'a TcpStream,
+    /// The far socket; a stream needs none.
+    tcp: &'a TcpStream,
+    far: &'a mut FarEnd,
     up: Progress,
     down: Progress,
 }
 
 enum FarEnd {
-    Tcp {
-        socket: TcpStream,
-        up: Across,
-        down: Across,
-    },
-    Hbone {
-        stream: Stream,
-        down: Down,
-    },
+    Tcp { up: Across, down: Across },
+    Hbone { stream: Stream, up: Up, down: Down },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,25 +176,9 @@ enum Progress {
     Ended,
 }
 
-impl Joined {
-    fn new(near: TcpStream, far: Far) -> Self {
-        let far = match far {
-            Far::Tcp(socket) => FarEnd::Tcp {
-                socket,
-                up: Across::default(),
-                down: Across::default(),
-            },
-            Far::Hbone(stream) => FarEnd::Hbone {
-                stream,
-                down: Down::default(),
-            },
-        };
-        Self {
-            near,
-            far,
-            up: Progress::Moving,
-            down: Progress::Moving,
-        }
+impl<'a> Joined<'a> {
+    fn new(near: &'a TcpStream, tcp: Option<&'a TcpStream>, far: &'a mut FarEnd) -> Self {
+        Self { near, tcp: tcp.unwrap_or(near), far, up: Progress::Moving, down: Progress::Moving }
     }
 
     fn poll(&mut self, counters: &Counters, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -190,34 +192,31 @@ impl Joined {
     }
 
     fn advance(&mut self, counters: &Counters, cx: &mut Context<'_>) -> Result<(), Stop> {
-        let near = &mut self.near;
+        let (near, tcp) = (self.near, self.tcp);
         if self.up == Progress::Moving {
-            let moved = match &mut self.far {
-                FarEnd::Tcp { socket, up, .. } => {
-                    up.poll((near, Side::Near), (socket, Side::Far), &counters.sent, cx)
-                }
-                FarEnd::Hbone { stream, .. } => direction::up(near, stream, &counters.sent, cx),
+            let moved = match self.far {
+                FarEnd::Tcp { up, .. } => up.poll((near, Side::Near), (tcp, Side::Far), &counters.sent, cx),
+                FarEnd::Hbone { stream, up, .. } => up.poll(near, stream, &counters.sent, cx),
             };
             self.up = Progress::after(moved)?;
         }
         if self.down == Progress::Moving {
-            let moved = match &mut self.far {
-                FarEnd::Tcp { socket, down, .. } => {
-                    down.poll((socket, Side::Far), (near, Side::Near), &counters.received, cx)
+            let moved = match self.far {
+                FarEnd::Tcp { down, .. } => {
+                    down.poll((tcp, Side::Far), (near, Side::Near), &counters.received, cx)
                 }
-                FarEnd::Hbone { stream, down } => down.poll(stream, near, &counters.received, cx),
+                FarEnd::Hbone { stream, down, .. } => down.poll(stream, near, &counters.received, cx),
             };
             self.down = Progress::after(moved)?;
         }
         Ok(())
     }
 
-    /// Resets both sides, so that neither takes what it has for complete.
-    fn reset(&mut self) {
-        socket::arm_reset(&self.near);
-        match &mut self.far {
-            FarEnd::Tcp { socket, .. } => socket::arm_reset(socket),
-            FarEnd::Hbone { stream, .. } => stream.reset(),
+    /// Which directions wait for their output: nobody reads their sockets then, so they are watched for resets.
+    fn stalled(&self) -> (bool, bool) {
+        match &*self.far {
+            FarEnd::Tcp { up, down } => (up.is_stalled(), down.is_stalled()),
+            FarEnd::Hbone { up, .. } => (up.is_stalled(), false),
         }
     }
 }

@@ -106,11 +106,7 @@ pub struct Listener(AsyncFd<std::net::TcpListener>);
 impl Default for Keepalive {
     /// Istio's values.
     fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(180),
-            interval: Duration::from_secs(180),
-            retries: 9,
-        }
+        Self { idle: Duration::from_secs(180), interval: Duration::from_secs(180), retries: 9 }
     }
 }
 
@@ -149,16 +145,10 @@ impl DialError {
 
 /// Listens on every address of the namespace: `[::]` for both families, or `0.0.0.0` where there is no IPv6.
 pub fn listen_any(netns: &Netns, port: u16, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
-    match listen(
-        netns,
-        SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
-        options,
-    ) {
-        Err(cause) if no_ipv6(&cause) => listen(
-            netns,
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
-            options,
-        ),
+    match listen(netns, SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), options) {
+        Err(cause) if no_ipv6(&cause) => {
+            listen(netns, SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), options)
+        }
         outcome => outcome,
     }
 }
@@ -167,11 +157,7 @@ pub fn listen_any(netns: &Netns, port: u16, options: &ListenOptions) -> io::Resu
 /// port and take our connections (l4-protocols §1.9).
 pub fn listen(netns: &Netns, on: SocketAddr, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
     netns.run(|| {
-        let socket = Socket::new(
-            Domain::for_address(on),
-            Type::STREAM.nonblocking(),
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(on), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         // Lets us bind while old connections linger in TIME_WAIT; it does not let a second listener in.
         socket.set_reuse_address(true)?;
         if on.is_ipv6() {
@@ -253,29 +239,19 @@ pub fn adopt(stream: std::net::TcpStream) -> io::Result<TcpStream> {
 
 /// Connects from inside a namespace. The namespace is left again before the TCP handshake is awaited.
 pub async fn dial(netns: &Netns, to: ServerAddr, options: &DialOptions) -> Result<TcpStream, DialError> {
-    let socket = netns
-        .run(|| prepare(to, options))
-        .map_err(|cause| DialError::Socket { to, cause })?;
+    let socket = netns.run(|| prepare(to, options)).map_err(|cause| DialError::Socket { to, cause })?;
     match tokio::time::timeout(options.timeout, socket.connect(to.get())).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(cause)) if cause.kind() == io::ErrorKind::TimedOut => Err(DialError::TimedOut {
-            to,
-            within: options.timeout,
-        }),
+        Ok(Err(cause)) if cause.kind() == io::ErrorKind::TimedOut => {
+            Err(DialError::TimedOut { to, within: options.timeout })
+        }
         Ok(Err(cause)) => Err(DialError::Connect { to, cause }),
-        Err(_elapsed) => Err(DialError::TimedOut {
-            to,
-            within: options.timeout,
-        }),
+        Err(_elapsed) => Err(DialError::TimedOut { to, within: options.timeout }),
     }
 }
 
 fn prepare(to: ServerAddr, options: &DialOptions) -> io::Result<TcpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(to.get()),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(to.get()), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(mark) = options.mark {
         socket.set_mark(mark)?;
@@ -304,13 +280,9 @@ fn set_transparent(socket: &Socket, family: IpAddr) -> io::Result<()> {
 /// What the client dialled before the redirection rule; the local address where there was none.
 pub fn original_dst(stream: &impl AsFd) -> io::Result<OriginalDst> {
     let socket = SockRef::from(stream);
-    let found = socket
-        .original_dst_v4()
-        .or_else(|_| socket.original_dst_v6())
-        .or_else(|_| socket.local_addr())?;
-    let address = found
-        .as_socket()
-        .ok_or_else(|| io::Error::other("a socket without an IP address"))?;
+    let found =
+        socket.original_dst_v4().or_else(|_| socket.original_dst_v6()).or_else(|_| socket.local_addr())?;
+    let address = found.as_socket().ok_or_else(|| io::Error::other("a socket without an IP address"))?;
     Ok(address.into())
 }
 

@@ -1,8 +1,5 @@
 //! The one file where `unsafe` may stand: what the safe crates cannot express.
-#![allow(
-    unsafe_code,
-    reason = "descriptors arrive as bare numbers, and registering one asks for a promise"
-)]
+#![allow(unsafe_code, reason = "descriptors arrive as bare numbers, and registering one asks for a promise")]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

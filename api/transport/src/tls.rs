@@ -75,10 +75,7 @@ impl TlsError {
     }
 
     fn from_io(cause: io::Error) -> Self {
-        let Some(tls) = cause
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        else {
+        let Some(tls) = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
             return Self::Io(cause);
         };
         match (verdict(tls), tls) {
@@ -142,11 +139,7 @@ pub fn client_config(certificate: &Certificate, roots: &Roots) -> Result<MeshCli
     base.alpn_protocols = vec![ALPN_H2.to_vec()];
     base.resumption = Resumption::disabled();
     base.enable_sni = false;
-    Ok(MeshClient {
-        base: Arc::new(base),
-        chain,
-        not_after: certificate.not_after,
-    })
+    Ok(MeshClient { base: Arc::new(base), chain, not_after: certificate.not_after })
 }
 
 impl MeshClient {
@@ -154,9 +147,7 @@ impl MeshClient {
     /// everybody. A handful of reference counts: everything costly is shared.
     pub fn expecting(&self, expected: Arc<[Identity]>) -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&self.base);
-        config
-            .dangerous()
-            .set_certificate_verifier(Arc::new(Servers::new(self.chain.clone(), expected)));
+        config.dangerous().set_certificate_verifier(Arc::new(Servers::new(self.chain.clone(), expected)));
         Arc::new(config)
     }
 
@@ -199,9 +190,7 @@ pub async fn accept(
     within: Duration,
 ) -> Result<(TlsStream, Peer), TlsError> {
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream::ReadAhead::new(stream));
-    let done = tokio::time::timeout(within, handshake)
-        .await
-        .map_err(|_| TlsError::TimedOut(within))?;
+    let done = tokio::time::timeout(within, handshake).await.map_err(|_| TlsError::TimedOut(within))?;
     let (io, session) = done.map_err(TlsError::from_io)?.into_inner();
     finish(TlsStream::new(io, session.into()))
 }
@@ -214,9 +203,7 @@ pub async fn connect(
 ) -> Result<(TlsStream, Peer), TlsError> {
     let handshake =
         tokio_rustls::TlsConnector::from(config).connect(placeholder(), stream::ReadAhead::new(stream));
-    let done = tokio::time::timeout(within, handshake)
-        .await
-        .map_err(|_| TlsError::TimedOut(within))?;
+    let done = tokio::time::timeout(within, handshake).await.map_err(|_| TlsError::TimedOut(within))?;
     let (io, session) = done.map_err(TlsError::from_io)?.into_inner();
     finish(TlsStream::new(io, session.into()))
 }
@@ -224,20 +211,12 @@ pub async fn connect(
 fn finish(stream: TlsStream) -> Result<(TlsStream, Peer), TlsError> {
     let leaf = stream.peer_certificate().ok_or(TlsError::NoClientCertificate)?;
     let facts = Facts::read(leaf)?;
-    let identity = facts
-        .identity()
-        .ok_or(Untrusted::NoIdentity(crate::trust::Presented(facts.uris.clone())))?;
+    let identity =
+        facts.identity().ok_or(Untrusted::NoIdentity(crate::trust::Presented(facts.uris.clone())))?;
     if stream.alpn() != Some(ALPN_H2) {
         return Err(TlsError::Handshake("the peer did not agree on h2".to_owned()));
     }
-    Ok((
-        stream,
-        Peer {
-            identity,
-            not_after: facts.not_after,
-            serial: facts.serial,
-        },
-    ))
+    Ok((stream, Peer { identity, not_after: facts.not_after, serial: facts.serial }))
 }
 
 fn no_resumption(config: &mut ServerConfig) {

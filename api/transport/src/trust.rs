@@ -81,10 +81,7 @@ impl fmt::Display for Presented {
 impl Accepted {
     /// Accepts one trust domain.
     pub fn only(trust_domain: TrustDomain) -> Self {
-        Self {
-            trust_domain,
-            aliases: Vec::new(),
-        }
+        Self { trust_domain, aliases: Vec::new() }
     }
 
     /// Whether an identity is of ours.
@@ -113,34 +110,21 @@ impl Clients {
         let chain = WebPkiClientVerifier::builder_with_provider(roots.store(), crate::tls::provider())
             .build()
             .map_err(|cause| Unusable::Parse(cause.to_string()))?;
-        Ok(Self {
-            chain,
-            accepted: accepted.clone(),
-        })
+        Ok(Self { chain, accepted: accepted.clone() })
     }
 
     fn judge(&self, leaf: &CertificateDer<'_>) -> Result<(), Untrusted> {
         let facts = facts(leaf)?;
-        let mut identities = facts
-            .uris
-            .iter()
-            .filter_map(|uri| uri.parse::<Identity>().ok())
-            .peekable();
+        let mut identities = facts.uris.iter().filter_map(|uri| uri.parse::<Identity>().ok()).peekable();
         let presented = || Presented(facts.uris.clone());
         if identities.peek().is_none() {
             return Err(Untrusted::NoIdentity(presented()));
         }
         // The first identity is the peer's name everywhere after this, so it is the one that must be ours.
-        if identities
-            .next()
-            .is_some_and(|identity| self.accepted.accepts(&identity))
-        {
+        if identities.next().is_some_and(|identity| self.accepted.accepts(&identity)) {
             return Ok(());
         }
-        Err(Untrusted::OtherTrustDomain {
-            ours: self.accepted.trust_domain.clone(),
-            presented: presented(),
-        })
+        Err(Untrusted::OtherTrustDomain { ours: self.accepted.trust_domain.clone(), presented: presented() })
     }
 }
 
@@ -151,21 +135,14 @@ impl Servers {
 
     fn judge(&self, leaf: &CertificateDer<'_>) -> Result<(), Untrusted> {
         let facts = facts(leaf)?;
-        if facts
-            .uris
-            .iter()
-            .any(|uri| self.expected.iter().any(|expected| expected.uri() == uri))
-        {
+        if facts.uris.iter().any(|uri| self.expected.iter().any(|expected| expected.uri() == uri)) {
             return Ok(());
         }
         let presented = Presented(facts.uris.clone());
         if facts.identity().is_none() {
             return Err(Untrusted::NoIdentity(presented));
         }
-        Err(Untrusted::UnexpectedIdentity {
-            expected: self.expected.to_vec(),
-            presented,
-        })
+        Err(Untrusted::UnexpectedIdentity { expected: self.expected.to_vec(), presented })
     }
 }
 
@@ -223,10 +200,7 @@ impl ServerCertVerifier for Servers {
     ) -> Result<ServerCertVerified, Error> {
         // Mesh certificates carry no DNS or IP name, so the chain is verified for a placeholder and exactly the
         // complaint about that name, which webpki raises after the chain is proven, is set aside.
-        match self
-            .chain
-            .verify_server_cert(leaf, intermediates, &placeholder(), ocsp, now)
-        {
+        match self.chain.verify_server_cert(leaf, intermediates, &placeholder(), ocsp, now) {
             Ok(_) | Err(Error::InvalidCertificate(CertificateError::NotValidForName)) => {}
             Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. })) => {}
             Err(cause) => return Err(refuse(untrusted(leaf, &cause))),
@@ -278,10 +252,8 @@ fn refuse(untrusted: Untrusted) -> Error {
 }
 
 fn facts(leaf: &CertificateDer<'_>) -> Result<Facts, Untrusted> {
-    Facts::read(leaf).map_err(|cause| Untrusted::Other {
-        cause: cause.to_string(),
-        presented: Presented::default(),
-    })
+    Facts::read(leaf)
+        .map_err(|cause| Untrusted::Other { cause: cause.to_string(), presented: Presented::default() })
 }
 
 fn untrusted(leaf: &CertificateDer<'_>, cause: &Error) -> Untrusted {
@@ -294,9 +266,6 @@ fn untrusted(leaf: &CertificateDer<'_>, cause: &Error) -> Untrusted {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
         ) => Untrusted::NotYetValid(presented),
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => Untrusted::UnknownIssuer(presented),
-        other => Untrusted::Other {
-            cause: other.to_string(),
-            presented,
-        },
+        other => Untrusted::Other { cause: other.to_string(), presented },
     }
 }

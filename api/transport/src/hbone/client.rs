@@ -198,9 +198,7 @@ pub async fn connect(stream: TlsStream, peer: Peer, settings: &Settings) -> Resu
         peer,
     });
     let driver = Driver {
-        keepalive: connection
-            .ping_pong()
-            .map(|pings| Keepalive::new(pings, settings)),
+        keepalive: connection.ping_pong().map(|pings| Keepalive::new(pings, settings)),
         lifetime: Lifetime::new(inner.peer.not_after, settings),
         ping_timeout: settings.ping_timeout,
         tunnel: Rc::downgrade(&inner),
@@ -224,11 +222,7 @@ async fn drive(mut driver: Driver, alive: watch::Sender<()>) {
 
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TunnelError>> {
-        if self
-            .keepalive
-            .as_mut()
-            .is_some_and(|keepalive| keepalive.poll_dead(cx).is_ready())
-        {
+        if self.keepalive.as_mut().is_some_and(|keepalive| keepalive.poll_dead(cx).is_ready()) {
             return Poll::Ready(Err(TunnelError::PingTimedOut(self.ping_timeout)));
         }
         if self.lifetime.poll_over(cx, &self.load).is_ready() {
@@ -252,15 +246,8 @@ impl Driver {
 
 fn head(request: &ConnectRequest) -> Result<Request<()>, ConnectError> {
     let invalid = |cause: http::Error| ConnectError::Invalid(cause.to_string());
-    let uri = Uri::builder()
-        .authority(request.authority.as_str())
-        .build()
-        .map_err(invalid)?;
-    let mut head = Request::builder()
-        .method(Method::CONNECT)
-        .uri(uri)
-        .body(())
-        .map_err(invalid)?;
+    let uri = Uri::builder().authority(request.authority.as_str()).build().map_err(invalid)?;
+    let mut head = Request::builder().method(Method::CONNECT).uri(uri).body(()).map_err(invalid)?;
     head.headers_mut().clone_from(&request.headers);
     Ok(head)
 }

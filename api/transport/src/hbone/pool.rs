@@ -95,12 +95,7 @@ impl<E> Clone for Pool<E> {
 impl<E: 'static> Pool<E> {
     /// The pool of worker number `worker`.
     pub fn new(worker: usize, directory: Directory, settings: Settings) -> Self {
-        Self(Rc::new(Shared {
-            worker,
-            directory,
-            settings,
-            entries: RefCell::default(),
-        }))
+        Self(Rc::new(Shared { worker, directory, settings, entries: RefCell::default() }))
     }
 
     /// A stream to `key`, over a tunnel there is or a new one that `dial` makes (socket, TLS and
@@ -171,18 +166,10 @@ impl<E: 'static> Pool<E> {
         F: Future<Output = Result<Tunnel, E>>,
     {
         let (news, flight) = watch::channel(None);
-        self.0
-            .entries
-            .borrow_mut()
-            .entry(key.clone())
-            .or_insert_with(Entry::empty)
-            .flight = Some(flight.clone());
+        self.0.entries.borrow_mut().entry(key.clone()).or_insert_with(Entry::empty).flight =
+            Some(flight.clone());
         // Dropped last on every path, also when this caller is cancelled: waiters then look again.
-        let landing = Landing {
-            shared: &self.0,
-            key,
-            flight: &flight,
-        };
+        let landing = Landing { shared: &self.0, key, flight: &flight };
         let outcome = dial().await;
         let wanted = landing.is_current();
         drop(landing);
@@ -207,10 +194,7 @@ impl<E: 'static> Pool<E> {
 
 impl<E> Entry<E> {
     fn empty() -> Self {
-        Self {
-            tunnels: Vec::new(),
-            flight: None,
-        }
+        Self { tunnels: Vec::new(), flight: None }
     }
 }
 
@@ -220,18 +204,11 @@ impl<E: 'static> Shared<E> {
         let mut entries = self.entries.borrow_mut();
         let all: usize = entries.values().map(|entry| entry.tunnels.len()).sum();
         let Some(entry) = entries.get_mut(key) else {
-            return if all < self.settings.max_tunnels {
-                Step::Dial
-            } else {
-                Step::Refuse
-            };
+            return if all < self.settings.max_tunnels { Step::Dial } else { Step::Refuse };
         };
         entry.tunnels.retain(Tunnel::is_usable);
-        let lightest = entry
-            .tunnels
-            .iter()
-            .filter(|one| one.load().has_room())
-            .min_by_key(|one| one.load().queued());
+        let lightest =
+            entry.tunnels.iter().filter(|one| one.load().has_room()).min_by_key(|one| one.load().queued());
         let more = entry.tunnels.len() < self.settings.max_tunnels_per_key && all < self.settings.max_tunnels;
         match (lightest, &entry.flight) {
             (Some(tunnel), _) if tunnel.load().is_light() => Step::Use(tunnel.clone()),
@@ -271,11 +248,7 @@ impl<E: 'static> Shared<E> {
     }
 
     fn retire(&self, matches: impl Fn(&Key) -> bool) {
-        let gone: Vec<_> = self
-            .entries
-            .borrow_mut()
-            .extract_if(|key, _| matches(key))
-            .collect();
+        let gone: Vec<_> = self.entries.borrow_mut().extract_if(|key, _| matches(key)).collect();
         for tunnel in gone.iter().flat_map(|(_, entry)| &entry.tunnels) {
             tunnel.retire();
         }

@@ -67,18 +67,13 @@ pub async fn serve(
     let wire = Wire::new(stream);
     let mut connection = greet(&wire, settings).await?;
     let load = Arc::new(TunnelLoad::new(settings));
-    let mut keepalive = connection
-        .ping_pong()
-        .map(|pings| Keepalive::new(pings, settings));
+    let mut keepalive = connection.ping_pong().map(|pings| Keepalive::new(pings, settings));
     let mut lifetime = Lifetime::new(peer.not_after, settings);
     let peer = Rc::new(peer);
     let mut drain = pin!(drain);
     let mut closing = Closing::No;
     poll_fn(|cx| {
-        if keepalive
-            .as_mut()
-            .is_some_and(|keepalive| keepalive.poll_dead(cx).is_ready())
-        {
+        if keepalive.as_mut().is_some_and(|keepalive| keepalive.poll_dead(cx).is_ready()) {
             return Poll::Ready(Err(TunnelError::PingTimedOut(settings.ping_timeout)));
         }
         if matches!(closing, Closing::No)
@@ -133,17 +128,9 @@ fn ask(
     let (parts, recv) = request.into_parts();
     Ask {
         method: parts.method,
-        authority: parts
-            .uri
-            .authority()
-            .map(|authority| authority.as_str().to_owned())
-            .unwrap_or_default(),
+        authority: parts.uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default(),
         headers: parts.headers,
         peer: peer.clone(),
-        respond: Respond {
-            respond,
-            recv,
-            place: Place::take(load),
-        },
+        respond: Respond { respond, recv, place: Place::take(load) },
     }
 }

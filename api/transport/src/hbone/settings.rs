@@ -14,7 +14,7 @@ pub struct Settings {
     pub max_frame_size: u32,
     /// Streams a peer may have open at once on one tunnel of ours.
     pub max_concurrent_streams: u32,
-    /// Streams we open on one tunnel even if the peer allows more.
+    /// Streams we open on one tunnel even if the peer allows more (Istio's ztunnel allows 200, its waypoint 100).
     pub max_streams_per_tunnel: usize,
     /// Bytes of one stream that may wait for the tunnel.
     pub max_send_buffer: usize,
@@ -40,10 +40,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             stream_window: 1024 * 1024,
-            connection_window: 64 * 1024 * 1024,
+            connection_window: 128 * 1024 * 1024,
             max_frame_size: 256 * 1024,
-            max_concurrent_streams: 256,
-            max_streams_per_tunnel: 100,
+            max_concurrent_streams: 1024,
+            max_streams_per_tunnel: 1000,
             max_send_buffer: 512 * 1024,
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
@@ -51,7 +51,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(300),
             queue_mark: 2 * 1024 * 1024,
-            max_tunnels_per_key: 16,
+            max_tunnels_per_key: 64,
             max_tunnels: 8192,
         }
     }
@@ -74,10 +74,18 @@ const PENDING_RESETS: usize = 20;
 /// Stream errors of a peer after which it is told to calm down.
 const ERROR_RESETS: usize = 1024;
 
+/// Streams we dare to open before the peer's settings say how many it takes; every peer we know takes these.
+const UNTOLD_STREAMS: usize = 100;
+
 /// Memory of header compression.
 const HEADER_TABLE: u32 = 4096;
 
 impl Settings {
+    /// Streams that fit on a tunnel whose peer has not told its settings yet.
+    pub(super) fn untold_streams(&self) -> usize {
+        self.max_streams_per_tunnel.min(UNTOLD_STREAMS)
+    }
+
     pub(super) fn client(&self) -> h2::client::Builder {
         let mut builder = h2::client::Builder::new();
         builder
@@ -86,7 +94,7 @@ impl Settings {
             .max_frame_size(self.max_frame_size)
             .max_header_list_size(CLIENT_HEADER_LIST)
             .header_table_size(HEADER_TABLE)
-            .initial_max_send_streams(self.max_streams_per_tunnel)
+            .initial_max_send_streams(self.untold_streams())
             .max_send_buffer_size(self.max_send_buffer)
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(Some(ERROR_RESETS))

@@ -45,12 +45,7 @@ impl Drop for Place {
 
 impl Stream {
     pub(super) fn new(send: SendStream<Chunk>, recv: RecvStream, headers: HeaderMap, place: Place) -> Self {
-        Self {
-            send,
-            recv,
-            headers,
-            place,
-        }
+        Self { send, recv, headers, place }
     }
 
     /// The headers the peer's answer carried (client side); empty on the server side.
@@ -60,9 +55,7 @@ impl Stream {
 
     /// The next chunk; `None` after the peer ended its data. Its credit is given back with [`Stream::release`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        self.recv
-            .poll_data(cx)
-            .map(|next| next.map(|chunk| chunk.map_err(|cause| broken(&cause))))
+        self.recv.poll_data(cx).map(|next| next.map(|chunk| chunk.map_err(|cause| broken(&cause))))
     }
 
     /// Gives credit back to the peer, once whoever the bytes are for has taken them.

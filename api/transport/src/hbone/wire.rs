@@ -102,11 +102,7 @@ impl AsyncWrite for Wire {
 impl Chunk {
     pub(super) fn new(bytes: Bytes, load: &Arc<TunnelLoad>) -> Self {
         load.queue(bytes.len());
-        Self {
-            counted: bytes.len(),
-            bytes,
-            load: load.clone(),
-        }
+        Self { counted: bytes.len(), bytes, load: load.clone() }
     }
 }
 
@@ -175,13 +171,7 @@ impl Lifetime {
         let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
         let look = (settings.idle_timeout / QUIET_LOOKS).max(Duration::from_millis(1));
         let expires = Instant::now() + left;
-        Self {
-            timer: Box::pin(tokio::time::sleep(look.min(left))),
-            look,
-            expires,
-            opened: 0,
-            quiet: 0,
-        }
+        Self { timer: Box::pin(tokio::time::sleep(look.min(left))), look, expires, opened: 0, quiet: 0 }
     }
 
     /// Ready when the tunnel should take no more streams.

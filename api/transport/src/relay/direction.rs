@@ -2,16 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Side;
+use super::socket_io;
 use crate::buffer::{BUFFER, Buffer};
 use crate::hbone::{Broken, Stream};
 
@@ -35,57 +34,70 @@ pub(super) struct Stop(pub(super) Side);
 pub(super) type Moved = Poll<Result<(), Stop>>;
 
 /// A socket to a stream of a tunnel.
-pub(super) fn up(near: &mut TcpStream, far: &mut Stream, count: &AtomicU64, cx: &mut Context<'_>) -> Moved {
-    for _ in 0..TURNS {
-        let outcome = up_once(near, far, count, cx);
-        match outcome {
-            Poll::Ready(Ok(Some(_more))) => {}
-            Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
-            Poll::Ready(Err(stop)) => return Poll::Ready(Err(stop)),
-            Poll::Pending => return Poll::Pending,
-        }
-    }
-    far.want_nothing();
-    cx.waker().wake_by_ref();
-    Poll::Pending
+#[derive(Default)]
+pub(super) struct Up {
+    stalled: bool,
 }
 
-fn up_once(
-    near: &mut TcpStream,
-    far: &mut Stream,
-    count: &AtomicU64,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Option<usize>, Stop>> {
-    // Credit is asked for only with data at the door: it is taken from the tunnel's other streams.
-    if near
-        .poll_read_ready(cx)
-        .map_err(|_| Stop(Side::Near))?
-        .is_pending()
-    {
+impl Up {
+    /// Whether it waits for its output, and so does not look at its input.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        near: &TcpStream,
+        far: &mut Stream,
+        count: &AtomicU64,
+        cx: &mut Context<'_>,
+    ) -> Moved {
+        for _ in 0..TURNS {
+            match ready!(self.turn(near, far, count, cx)) {
+                Ok(Some(_more)) => {}
+                Ok(None) => return Poll::Ready(Ok(())),
+                Err(stop) => return Poll::Ready(Err(stop)),
+            }
+        }
         far.want_nothing();
-        return match far.poll_reset(cx) {
-            Poll::Ready(broken) => over(broken),
-            Poll::Pending => Poll::Pending,
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn turn(
+        &mut self,
+        near: &TcpStream,
+        far: &mut Stream,
+        count: &AtomicU64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<usize>, Stop>> {
+        self.stalled = false;
+        // Credit is asked for only with data at the door: it is taken from the tunnel's other streams.
+        if near.poll_read_ready(cx).map_err(|_| Stop(Side::Near))?.is_pending() {
+            far.want_nothing();
+            return match far.poll_reset(cx) {
+                Poll::Ready(broken) => over(broken),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        let credit = match far.poll_credit(cx, FRAME) {
+            Poll::Ready(Ok(credit)) => credit,
+            Poll::Ready(Err(broken)) => return over(broken),
+            Poll::Pending => {
+                self.stalled = true;
+                return Poll::Pending;
+            }
         };
+        let mut buffer = Buffer::take();
+        let read = ready!(socket_io::poll_read(near, cx, &mut buffer.bytes_mut()[..credit]))
+            .map_err(|_| Stop(Side::Near))?;
+        let outcome = if read == 0 { far.finish() } else { far.send(buffer.into_bytes(read, COPIED)) };
+        if let Err(broken) = outcome {
+            return over(broken);
+        }
+        count.fetch_add(read as u64, Relaxed);
+        Poll::Ready(Ok((read > 0).then_some(read)))
     }
-    let credit = match ready!(far.poll_credit(cx, FRAME)) {
-        Ok(credit) => credit,
-        Err(broken) => return over(broken),
-    };
-    let mut buffer = Buffer::take();
-    let mut space = ReadBuf::new(&mut buffer.bytes_mut()[..credit]);
-    ready!(Pin::new(near).poll_read(cx, &mut space)).map_err(|_| Stop(Side::Near))?;
-    let read = space.filled().len();
-    let outcome = if read == 0 {
-        far.finish()
-    } else {
-        far.send(buffer.into_bytes(read, COPIED))
-    };
-    if let Err(broken) = outcome {
-        return over(broken);
-    }
-    count.fetch_add(read as u64, Relaxed);
-    Poll::Ready(Ok((read > 0).then_some(read)))
 }
 
 /// A peer that has sent everything and wants nothing more ends this direction only; what it sent is still delivered.
@@ -107,7 +119,7 @@ impl Down {
     pub(super) fn poll(
         &mut self,
         far: &mut Stream,
-        near: &mut TcpStream,
+        near: &TcpStream,
         count: &AtomicU64,
         cx: &mut Context<'_>,
     ) -> Moved {
@@ -117,7 +129,7 @@ impl Down {
                 if !self.ended {
                     return Poll::Pending;
                 }
-                return Pin::new(near).poll_shutdown(cx).map_err(|_| Stop(Side::Near));
+                return Poll::Ready(socket_io::finish(near).map_err(|_| Stop(Side::Near)));
             }
             let written = ready!(self.write(near, cx)).map_err(|_| Stop(Side::Near))?;
             self.took(written);
@@ -141,15 +153,12 @@ impl Down {
         Ok(())
     }
 
-    fn write(&self, near: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.waiting.len() == 1 {
-            return Pin::new(near).poll_write(cx, &self.waiting[0]);
-        }
+    fn write(&self, near: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); GATHERED];
         for (slice, chunk) in slices.iter_mut().zip(&self.waiting) {
             *slice = IoSlice::new(chunk);
         }
-        Pin::new(near).poll_write_vectored(cx, &slices[..self.waiting.len()])
+        socket_io::poll_write(near, cx, &slices[..self.waiting.len()])
     }
 
     fn took(&mut self, mut count: usize) {
@@ -174,40 +183,40 @@ pub(super) struct Across {
 }
 
 impl Across {
+    /// Whether it waits for its output, and so does not look at its input.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn poll(
         &mut self,
-        (from, from_side): (&mut TcpStream, Side),
-        (to, to_side): (&mut TcpStream, Side),
+        (from, from_side): (&TcpStream, Side),
+        (to, to_side): (&TcpStream, Side),
         count: &AtomicU64,
         cx: &mut Context<'_>,
     ) -> Moved {
         for _ in 0..TURNS {
             while !self.waiting.is_empty() {
-                let written =
-                    ready!(Pin::new(&mut *to).poll_write(cx, &self.waiting)).map_err(|_| Stop(to_side))?;
+                let written = ready!(socket_io::poll_write(to, cx, &[IoSlice::new(&self.waiting)]))
+                    .map_err(|_| Stop(to_side))?;
                 self.waiting.advance(written);
                 count.fetch_add(written as u64, Relaxed);
             }
             ready!(from.poll_read_ready(cx)).map_err(|_| Stop(from_side))?;
             let mut buffer = Buffer::take();
-            let mut space = ReadBuf::new(buffer.bytes_mut());
-            ready!(Pin::new(&mut *from).poll_read(cx, &mut space)).map_err(|_| Stop(from_side))?;
-            let read = space.filled().len();
+            let read =
+                ready!(socket_io::poll_read(from, cx, buffer.bytes_mut())).map_err(|_| Stop(from_side))?;
             if read == 0 {
-                return Pin::new(to).poll_shutdown(cx).map_err(|_| Stop(to_side));
+                return Poll::Ready(socket_io::finish(to).map_err(|_| Stop(to_side)));
             }
-            let mut taken = 0;
-            while taken < read {
-                match Pin::new(&mut *to).poll_write(cx, &buffer.bytes()[taken..read]) {
-                    Poll::Ready(Ok(written)) => taken += written,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Stop(to_side))),
-                    Poll::Pending => break,
-                }
-            }
+            let taken = match socket_io::poll_write(to, cx, &[IoSlice::new(&buffer.bytes()[..read])]) {
+                Poll::Ready(outcome) => outcome.map_err(|_| Stop(to_side))?,
+                Poll::Pending => 0,
+            };
             count.fetch_add(taken as u64, Relaxed);
             if taken < read {
-                self.waiting = buffer.into_bytes(read, BUFFER).slice(taken..);
-                return Poll::Pending;
+                // Memory of its own size: a stalled connection must not hold a whole buffer.
+                self.waiting = Bytes::copy_from_slice(&buffer.bytes()[taken..read]);
             }
         }
         cx.waker().wake_by_ref();

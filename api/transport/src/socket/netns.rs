@@ -38,10 +38,7 @@ impl Netns {
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let file = File::from(fd);
         let metadata = file.metadata()?;
-        let id = NetnsId {
-            dev: metadata.dev(),
-            inode: metadata.ino(),
-        };
+        let id = NetnsId { dev: metadata.dev(), inode: metadata.ino() };
         Ok(Self(Arc::new(Held { fd: file.into(), id })))
     }
 
@@ -62,9 +59,7 @@ impl Netns {
             static HOME: io::Result<Netns> = Netns::current();
         }
         HOME.with(|home| {
-            let home = home
-                .as_ref()
-                .map_err(|cause| io::Error::new(cause.kind(), cause.to_string()))?;
+            let home = home.as_ref().map_err(|cause| io::Error::new(cause.kind(), cause.to_string()))?;
             if home.id() == self.id() {
                 return action();
             }

@@ -48,11 +48,7 @@ struct Held {
 impl TlsStream {
     pub(super) fn new(io: ReadAhead, mut session: Connection) -> Self {
         session.set_buffer_limit(Some(OUTPUT_LIMIT));
-        Self {
-            io,
-            session,
-            end: ReadEnd::Open,
-        }
+        Self { io, session, end: ReadEnd::Open }
     }
 
     /// The socket below.
@@ -72,9 +68,7 @@ impl TlsStream {
     fn poll_decrypt(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         ready!(self.io.poll_fill(cx))?;
         let taken = match &mut self.io.held {
-            Some(held) => self
-                .session
-                .read_tls(&mut &held.buffer.bytes()[held.start..held.end])?,
+            Some(held) => self.session.read_tls(&mut &held.buffer.bytes()[held.start..held.end])?,
             None => self.session.read_tls(&mut io::empty())?,
         };
         self.io.consume(taken);
@@ -89,10 +83,7 @@ impl TlsStream {
     /// Writes records until none waits.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut SocketWriter {
-                socket: &mut self.io.socket,
-                cx,
-            }) {
+            match self.session.write_tls(&mut SocketWriter { socket: &mut self.io.socket, cx }) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
                 Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
@@ -163,8 +154,7 @@ impl AsyncWrite for TlsStream {
         if data.iter().all(|slice| slice.is_empty()) {
             return Poll::Ready(Ok(0));
         }
-        self.get_mut()
-            .poll_encrypt(cx, |writer| writer.write_vectored(data))
+        self.get_mut().poll_encrypt(cx, |writer| writer.write_vectored(data))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -200,11 +190,7 @@ impl ReadAhead {
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space))?;
         let end = space.filled().len();
         if end > 0 {
-            self.held = Some(Held {
-                buffer,
-                start: 0,
-                end,
-            });
+            self.held = Some(Held { buffer, start: 0, end });
         }
         Poll::Ready(Ok(()))
     }

@@ -33,10 +33,7 @@ fn a_packet_carries_a_descriptor_that_is_closed_on_exec() {
     on_a_worker(async {
         let place = Place::new("one");
         let listener = Listener::bind(&place.0).unwrap();
-        assert_eq!(
-            std::fs::metadata(&place.0).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(&place.0).unwrap().permissions().mode() & 0o777, 0o600);
         let near = Socket::connect(&place.0).unwrap();
         let far = listener.accept().await.unwrap();
         let mut file = tempfile();
@@ -64,25 +61,12 @@ fn truncation_and_surplus_descriptors_are_errors_and_nothing_leaks() {
     on_a_worker(async {
         let place = Place::new("many");
         let listener = Listener::bind(&place.0).unwrap();
-        let raw = socket(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .unwrap();
+        let raw = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
         connect(raw.as_raw_fd(), &UnixAddr::new(&place.0).unwrap()).unwrap();
         let far = listener.accept().await.unwrap();
         let send = |data: &[u8], fds: &[i32]| {
             let rights = [ControlMessage::ScmRights(fds)];
-            sendmsg::<()>(
-                raw.as_raw_fd(),
-                &[IoSlice::new(data)],
-                &rights,
-                MsgFlags::empty(),
-                None,
-            )
-            .unwrap();
+            sendmsg::<()>(raw.as_raw_fd(), &[IoSlice::new(data)], &rights, MsgFlags::empty(), None).unwrap();
         };
         let (file, mark) = std::io::pipe().unwrap();
         let mark = [mark.as_raw_fd(); 20];
@@ -107,26 +91,13 @@ fn every_surplus_descriptor_is_closed() {
     on_a_worker(async {
         let place = Place::new("leak");
         let listener = Listener::bind(&place.0).unwrap();
-        let raw = socket(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .unwrap();
+        let raw = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
         connect(raw.as_raw_fd(), &UnixAddr::new(&place.0).unwrap()).unwrap();
         let far = listener.accept().await.unwrap();
         let (mut reader, writer) = std::io::pipe().unwrap();
         let fds = [writer.as_raw_fd(); 3];
         let rights = [ControlMessage::ScmRights(&fds)];
-        sendmsg::<()>(
-            raw.as_raw_fd(),
-            &[IoSlice::new(b"x")],
-            &rights,
-            MsgFlags::empty(),
-            None,
-        )
-        .unwrap();
+        sendmsg::<()>(raw.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
         assert!(far.recv(&mut [0; 4]).await.is_err());
         drop(writer);
         // The pipe ends only when no copy of its writing end is left anywhere.
@@ -141,15 +112,9 @@ fn packets_have_a_size() {
         let listener = Listener::bind(&place.0).unwrap();
         let near = Socket::connect(&place.0).unwrap();
         let _far = listener.accept().await.unwrap();
+        assert_eq!(near.send(b"", None).await.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(
-            near.send(b"", None).await.unwrap_err().kind(),
-            ErrorKind::InvalidInput
-        );
-        assert_eq!(
-            near.send(&vec![0; MAX_PACKET + 1], None)
-                .await
-                .unwrap_err()
-                .kind(),
+            near.send(&vec![0; MAX_PACKET + 1], None).await.unwrap_err().kind(),
             ErrorKind::InvalidInput
         );
         // A stale socket file is replaced; a file that is no socket is not.

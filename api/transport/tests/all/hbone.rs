@@ -10,10 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::support::{Mesh, World, client_identity, on_a_worker};
 
 fn to(authority: &str) -> ConnectRequest {
-    ConnectRequest {
-        authority: authority.to_owned(),
-        headers: HeaderMap::new(),
-    }
+    ConnectRequest { authority: authority.to_owned(), headers: HeaderMap::new() }
 }
 
 #[test]
@@ -48,25 +45,16 @@ fn the_answer_carries_headers_and_refusals_carry_their_status() {
         let refused = world.tunnel.open(&to("denied:1")).await.err().unwrap();
         assert!(matches!(refused, ConnectError::Refused(StatusCode::UNAUTHORIZED)));
         assert_eq!(refused.reason(), Reason::Refused);
-        assert!(matches!(
-            world.tunnel.open(&to("no host")).await,
-            Err(ConnectError::Invalid(_))
-        ));
+        assert!(matches!(world.tunnel.open(&to("no host")).await, Err(ConnectError::Invalid(_))));
     });
 }
 
 #[test]
 fn an_unanswered_connect_ends_in_time_and_frees_its_place() {
     on_a_worker(async {
-        let settings = Settings {
-            connect_timeout: Duration::from_millis(50),
-            ..Settings::default()
-        };
+        let settings = Settings { connect_timeout: Duration::from_millis(50), ..Settings::default() };
         let world = World::new(&settings).await;
-        assert!(matches!(
-            world.tunnel.open(&to("silent:1")).await,
-            Err(ConnectError::TimedOut(_))
-        ));
+        assert!(matches!(world.tunnel.open(&to("silent:1")).await, Err(ConnectError::TimedOut(_))));
         assert_eq!(world.tunnel.load().streams(), 0);
         let _still_works = world.carry().await;
     });
@@ -82,10 +70,7 @@ fn goaway_lets_open_streams_finish_and_takes_no_new_ones() {
         loop {
             carried.app.write_all(b"x").await.unwrap();
             carried.client.read_exact(&mut [0; 1]).await.unwrap();
-            if matches!(
-                world.tunnel.open(&to("denied:1")).await,
-                Err(ConnectError::TunnelClosed)
-            ) {
+            if matches!(world.tunnel.open(&to("denied:1")).await, Err(ConnectError::TunnelClosed)) {
                 break;
             }
         }
@@ -103,19 +88,12 @@ fn goaway_lets_open_streams_finish_and_takes_no_new_ones() {
 fn a_tunnel_retires_when_the_certificate_ends() {
     on_a_worker(async {
         let mesh = Mesh::new();
-        let client = mesh.leaf_between(
-            &client_identity(),
-            Duration::from_secs(60),
-            Duration::from_secs(3),
-        );
+        let client = mesh.leaf_between(&client_identity(), Duration::from_secs(60), Duration::from_secs(3));
         let world = World::with(&mesh, client, Settings::default(), Settings::default()).await;
         let mut carried = world.carry().await;
         while world.tunnel.is_usable() {
             let outcome = world.tunnel.open(&to("denied:1")).await;
-            assert!(matches!(
-                outcome,
-                Err(ConnectError::Refused(_) | ConnectError::TunnelClosed)
-            ));
+            assert!(matches!(outcome, Err(ConnectError::Refused(_) | ConnectError::TunnelClosed)));
             tokio::task::yield_now().await;
         }
         carried.client.write_all(b"x").await.unwrap();
@@ -127,10 +105,7 @@ fn a_tunnel_retires_when_the_certificate_ends() {
 
 #[test]
 fn an_idle_tunnel_closes_on_either_side() {
-    let short = || Settings {
-        idle_timeout: Duration::from_millis(60),
-        ..Settings::default()
-    };
+    let short = || Settings { idle_timeout: Duration::from_millis(60), ..Settings::default() };
     for (ours, theirs) in [(short(), Settings::default()), (Settings::default(), short())] {
         on_a_worker(async {
             let mesh = Mesh::new();
@@ -168,10 +143,7 @@ fn a_vanished_peer_is_noticed_by_pings() {
 fn a_peer_that_never_speaks_http_is_dropped() {
     on_a_worker(async {
         let mesh = Mesh::new();
-        let ours = super::support::End {
-            certificate: mesh.leaf(&client_identity()),
-            roots: &mesh.roots,
-        };
+        let ours = super::support::End { certificate: mesh.leaf(&client_identity()), roots: &mesh.roots };
         let theirs = super::support::End {
             certificate: mesh.leaf(&super::support::server_identity()),
             roots: &mesh.roots,
@@ -179,10 +151,7 @@ fn a_peer_that_never_speaks_http_is_dropped() {
         let (_near, far) =
             super::support::handshake(ours, vec![super::support::server_identity()], theirs).await;
         let (stream, peer) = far.unwrap();
-        let settings = Settings {
-            preface_timeout: Duration::from_millis(50),
-            ..Settings::default()
-        };
+        let settings = Settings { preface_timeout: Duration::from_millis(50), ..Settings::default() };
         let outcome =
             ambit_transport::hbone::server::serve(stream, peer, &settings, std::future::pending(), |_| {})
                 .await;

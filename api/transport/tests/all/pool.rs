@@ -33,12 +33,7 @@ impl Pooled {
     fn new(settings: Settings) -> Self {
         let directory = Directory::default();
         let pool = Pool::new(3, directory.clone(), settings.clone());
-        Self {
-            pool,
-            directory,
-            settings,
-            worlds: Rc::default(),
-        }
+        Self { pool, directory, settings, worlds: Rc::default() }
     }
 
     async fn dial(&self) -> Result<Tunnel, io::Error> {
@@ -50,10 +45,7 @@ impl Pooled {
 
     /// The listener is the first world's; every server dials what the authority says.
     fn request(&self, app: &tokio::net::TcpListener) -> ConnectRequest {
-        ConnectRequest {
-            authority: app.local_addr().unwrap().to_string(),
-            headers: http::HeaderMap::new(),
-        }
+        ConnectRequest { authority: app.local_addr().unwrap().to_string(), headers: http::HeaderMap::new() }
     }
 
     async fn open(&self, key: &Key, app: &tokio::net::TcpListener) -> Result<Stream, OpenError<io::Error>> {
@@ -72,23 +64,13 @@ async fn listener() -> tokio::net::TcpListener {
 #[test]
 fn streams_share_a_tunnel_and_a_full_one_is_used_again() {
     on_a_worker(async {
-        let pooled = Pooled::new(Settings {
-            max_streams_per_tunnel: 2,
-            ..Settings::default()
-        });
+        let pooled = Pooled::new(Settings { max_streams_per_tunnel: 2, ..Settings::default() });
         let app = listener().await;
         let one = pooled.open(&key("a"), &app).await.unwrap();
         let _two = pooled.open(&key("a"), &app).await.unwrap();
-        assert_eq!(
-            (pooled.dialled(), pooled.directory.worker_for(&key("a"))),
-            (1, None),
-            "full"
-        );
+        assert_eq!((pooled.dialled(), pooled.directory.worker_for(&key("a"))), (1, None), "full");
         let _three = pooled.open(&key("a"), &app).await.unwrap();
-        assert_eq!(
-            (pooled.dialled(), pooled.directory.worker_for(&key("a"))),
-            (2, Some(3))
-        );
+        assert_eq!((pooled.dialled(), pooled.directory.worker_for(&key("a"))), (2, Some(3)));
         let _four = pooled.open(&key("a"), &app).await.unwrap();
         drop(one);
         let _five = pooled.open(&key("a"), &app).await.unwrap();
@@ -101,10 +83,7 @@ fn streams_share_a_tunnel_and_a_full_one_is_used_again() {
 #[test]
 fn a_tunnel_with_a_full_queue_gets_a_second_beside_it() {
     on_a_worker(async {
-        let pooled = Pooled::new(Settings {
-            queue_mark: 64 * 1024,
-            ..Settings::default()
-        });
+        let pooled = Pooled::new(Settings { queue_mark: 64 * 1024, ..Settings::default() });
         let app = listener().await;
         let mut stream = pooled.open(&key("a"), &app).await.unwrap();
         let _idle = pooled.open(&key("a"), &app).await.unwrap();
@@ -112,9 +91,7 @@ fn a_tunnel_with_a_full_queue_gets_a_second_beside_it() {
         // The application does not read: what is sent beyond its window waits in the tunnel.
         let load = pooled.worlds.borrow()[0].tunnel.load().clone();
         while load.queued() < 64 * 1024 {
-            let credit = std::future::poll_fn(|cx| stream.poll_credit(cx, 1 << 20))
-                .await
-                .unwrap();
+            let credit = std::future::poll_fn(|cx| stream.poll_credit(cx, 1 << 20)).await.unwrap();
             stream.send(vec![0; credit].into()).unwrap();
         }
         let _new = pooled.open(&key("a"), &app).await.unwrap();
@@ -170,11 +147,7 @@ fn a_caller_that_gives_up_dialling_leaves_the_next_to_dial() {
         let request = pooled.request(&app);
         let key = key("a");
         let never = pooled.pool.open(&key, &request, std::future::pending);
-        assert!(
-            tokio::time::timeout(Duration::from_millis(20), never)
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(Duration::from_millis(20), never).await.is_err());
         pooled.open(&key, &app).await.unwrap();
     });
 }
@@ -220,11 +193,7 @@ fn a_tunnel_that_closed_meanwhile_is_replaced_without_the_caller_noticing() {
 #[test]
 fn the_number_of_tunnels_is_bounded() {
     on_a_worker(async {
-        let settings = Settings {
-            max_tunnels: 1,
-            max_streams_per_tunnel: 1,
-            ..Settings::default()
-        };
+        let settings = Settings { max_tunnels: 1, max_streams_per_tunnel: 1, ..Settings::default() };
         let pooled = Pooled::new(settings);
         let app = listener().await;
         let _one = pooled.open(&key("a"), &app).await.unwrap();

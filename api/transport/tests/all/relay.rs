@@ -49,14 +49,7 @@ fn half_close_passes_both_ways() {
             assert_eq!(text, "answer");
             let outbound = carried.outbound.await.unwrap();
             let (sent, received) = if first == Side::Near { (8, 6) } else { (6, 8) };
-            assert_eq!(
-                outbound,
-                Tally {
-                    sent,
-                    received,
-                    ended: Ended::Clean
-                }
-            );
+            assert_eq!(outbound, Tally { sent, received, ended: Ended::Clean });
             assert_eq!(carried.inbound.await.unwrap().ended, Ended::Clean);
         });
     }
@@ -83,6 +76,26 @@ fn a_reset_arrives_as_a_reset_both_ways() {
 }
 
 #[test]
+fn a_client_that_resets_a_stalled_upload_is_noticed() {
+    on_a_worker(async {
+        let world = World::new(&Settings::default()).await;
+        let carried = world.carry().await;
+        let mut client = carried.client;
+        let counters = carried.counters.clone();
+        // The application never reads: the upload fills every window and buffer, then stops.
+        let full = async { while client.write_all(&[0; 65536]).await.is_ok() {} };
+        tokio::select! {
+            () = full => {}
+            _ = settle(async || counters.sent()) => {}
+        }
+        abort(client);
+        assert_eq!(carried.outbound.await.unwrap().ended, Ended::Reset(Side::Near));
+        assert_eq!(carried.inbound.await.unwrap().ended, Ended::Reset(Side::Far));
+        drop(carried.app);
+    });
+}
+
+#[test]
 fn a_reset_passes_between_plain_sockets() {
     on_a_worker(async {
         let (client, near) = pair().await;
@@ -94,10 +107,7 @@ fn a_reset_passes_between_plain_sockets() {
             app.read(&mut [0; 1]).await.unwrap_err().kind()
         };
         let (tally, seen) = tokio::join!(relayed, ends);
-        assert_eq!(
-            (tally.ended, seen),
-            (Ended::Reset(Side::Near), ErrorKind::ConnectionReset)
-        );
+        assert_eq!((tally.ended, seen), (Ended::Reset(Side::Near), ErrorKind::ConnectionReset));
     });
 }
 
@@ -107,14 +117,7 @@ fn plain_sockets_are_joined_with_half_close() {
         let (mut client, near) = pair().await;
         let (far, mut app) = pair().await;
         let relayed = spawn_local("relay", async move {
-            relay(
-                near,
-                Far::Tcp(far),
-                &Counters::default(),
-                std::future::pending(),
-                PATIENCE,
-            )
-            .await
+            relay(near, Far::Tcp(far), &Counters::default(), std::future::pending(), PATIENCE).await
         });
         let body = vec![7; 3 << 20];
         let upload = async {
@@ -133,14 +136,7 @@ fn plain_sockets_are_joined_with_half_close() {
         };
         let (text, got) = tokio::join!(upload, serve);
         assert_eq!((text.as_str(), got == body), ("thanks", true));
-        assert_eq!(
-            relayed.await.unwrap(),
-            Tally {
-                sent: 3 << 20,
-                received: 6,
-                ended: Ended::Clean
-            }
-        );
+        assert_eq!(relayed.await.unwrap(), Tally { sent: 3 << 20, received: 6, ended: Ended::Clean });
     });
 }
 
@@ -160,14 +156,8 @@ fn a_cut_and_silence_reset_both_sides() {
             };
             let tally = relay(near, Far::Tcp(far), &Counters::default(), until, idle).await;
             assert_eq!(tally.ended, Ended::Cut(reason));
-            assert_eq!(
-                client.read(&mut [0; 1]).await.unwrap_err().kind(),
-                ErrorKind::ConnectionReset
-            );
-            assert_eq!(
-                app.read(&mut [0; 1]).await.unwrap_err().kind(),
-                ErrorKind::ConnectionReset
-            );
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            assert_eq!(app.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
         });
     }
 }
@@ -177,9 +167,8 @@ fn bytes_arrive_whole_and_in_order() {
     on_a_worker(async {
         let world = World::new(&Settings::default()).await;
         let mut carried = world.carry().await;
-        let body: Vec<u8> = (0..20_000_000_u32)
-            .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect();
+        let body: Vec<u8> =
+            (0..20_000_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let sent = body.clone();
         let writer = spawn_local("writer", async move {
             carried.client.write_all(&sent).await.unwrap();
@@ -218,10 +207,7 @@ struct Carried2 {
 
 impl From<super::support::Carried> for Carried2 {
     fn from(carried: super::support::Carried) -> Self {
-        Self {
-            client: carried.client,
-            app: carried.app,
-        }
+        Self { client: carried.client, app: carried.app }
     }
 }
 
@@ -233,9 +219,7 @@ fn a_stalled_reader_holds_a_bounded_amount_and_stops_nobody() {
         let stalled = world.carry().await;
         let mut slow = stalled.client;
         let counters = stalled.counters.clone();
-        spawn_local("stalled", async move {
-            while slow.write_all(&[0; 65536]).await.is_ok() {}
-        });
+        spawn_local("stalled", async move { while slow.write_all(&[0; 65536]).await.is_ok() {} });
         let held = settle(async || counters.sent()).await;
         // What the far application's sockets buffer is the kernel's; beyond it a window and the send buffer.
         let mut fast = world.carry().await;

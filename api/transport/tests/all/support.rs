@@ -48,10 +48,7 @@ impl Mesh {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&key).unwrap();
-        Self {
-            roots: Roots::from_pem(&root.pem()).unwrap(),
-            issuer: Issuer::new(params, key),
-        }
+        Self { roots: Roots::from_pem(&root.pem()).unwrap(), issuer: Issuer::new(params, key) }
     }
 
     pub(crate) fn leaf(&self, identity: &Identity) -> Certificate {
@@ -97,14 +94,9 @@ fn params(uri: &str) -> CertificateParams {
 
 /// Runs a test on one worker, as product code runs.
 pub(crate) fn on_a_worker(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(PATIENCE, test)
-            .await
-            .expect("the test hangs");
+        tokio::time::timeout(PATIENCE, test).await.expect("the test hangs");
     });
 }
 
@@ -133,9 +125,7 @@ pub(crate) async fn handshake(
     let (near, far) = pair().await;
     let accepted = Accepted::only(TrustDomain::default());
     let server = tls::server_config(&server.certificate, server.roots, &accepted).unwrap();
-    let client = tls::client_config(&client.certificate, client.roots)
-        .unwrap()
-        .expecting(expected.into());
+    let client = tls::client_config(&client.certificate, client.roots).unwrap().expecting(expected.into());
     let client = tls::connect(near, client, PATIENCE);
     let server = tls::accept(far, server, PATIENCE);
     // A client is done before the server has judged it, so a refusal shows only when it reads.
@@ -172,14 +162,8 @@ impl World {
     }
 
     pub(crate) async fn with(mesh: &Mesh, client: Certificate, ours: Settings, theirs: Settings) -> Self {
-        let server = End {
-            certificate: mesh.leaf(&server_identity()),
-            roots: &mesh.roots,
-        };
-        let client = End {
-            certificate: client,
-            roots: &mesh.roots,
-        };
+        let server = End { certificate: mesh.leaf(&server_identity()), roots: &mesh.roots };
+        let client = End { certificate: client, roots: &mesh.roots };
         let (client, server) = handshake(client, vec![server_identity()], server).await;
         let ((near, near_peer), (far, far_peer)) = (client.unwrap(), server.unwrap());
         let (drain, mut draining) = watch::channel(());
@@ -191,32 +175,15 @@ impl World {
             let drained = async move { while draining.changed().await.is_ok() {} };
             let handler = |ask| kept.borrow_mut().push(spawn_local("inbound", inbound(ask)));
             let mut serve = pin!(server::serve(far, far_peer, &theirs, drained, handler));
-            poll_fn(|cx| {
-                if hung.get() {
-                    Poll::Pending
-                } else {
-                    serve.as_mut().poll(cx)
-                }
-            })
-            .await
+            poll_fn(|cx| if hung.get() { Poll::Pending } else { serve.as_mut().poll(cx) }).await
         });
         let tunnel = client::connect(near, near_peer, &ours).await.unwrap();
         let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self {
-            tunnel,
-            app,
-            drain,
-            server,
-            hangs,
-            tallies,
-        }
+        Self { tunnel, app, drain, server, hangs, tallies }
     }
 
     pub(crate) fn request(&self) -> ConnectRequest {
-        ConnectRequest {
-            authority: self.app.local_addr().unwrap().to_string(),
-            headers: HeaderMap::new(),
-        }
+        ConnectRequest { authority: self.app.local_addr().unwrap().to_string(), headers: HeaderMap::new() }
     }
 
     /// A client's connection through the tunnel to the application.
@@ -231,23 +198,14 @@ impl World {
             relay(near, far, &kept, std::future::pending(), PATIENCE).await
         });
         let inbound = self.tallies.borrow_mut().pop().unwrap();
-        Carried {
-            client,
-            app: accepted.unwrap().0,
-            outbound,
-            inbound,
-            counters,
-        }
+        Carried { client, app: accepted.unwrap().0, outbound, inbound, counters }
     }
 }
 
 /// The life of one request on the server's side.
 async fn inbound(ask: Ask) -> Tally {
-    let nothing = Tally {
-        sent: 0,
-        received: 0,
-        ended: ambit_transport::relay::Ended::Cut(Reason::BadRequest),
-    };
+    let nothing =
+        Tally { sent: 0, received: 0, ended: ambit_transport::relay::Ended::Cut(Reason::BadRequest) };
     if ask.method != http::Method::CONNECT {
         ask.respond.refuse(StatusCode::BAD_REQUEST);
         return nothing;
@@ -264,12 +222,5 @@ async fn inbound(ask: Ask) -> Tally {
     let mut headers = HeaderMap::new();
     headers.insert("baggage", "service.name=app".parse().unwrap());
     let stream = ask.respond.accept(headers).unwrap();
-    relay(
-        app,
-        Far::Hbone(stream),
-        &Counters::default(),
-        std::future::pending(),
-        PATIENCE,
-    )
-    .await
+    relay(app, Far::Hbone(stream), &Counters::default(), std::future::pending(), PATIENCE).await
 }

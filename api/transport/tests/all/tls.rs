@@ -14,10 +14,7 @@ use super::support::{
 };
 
 fn trusted(mesh: &Mesh, certificate: Certificate) -> End<'_> {
-    End {
-        certificate,
-        roots: &mesh.roots,
-    }
+    End { certificate, roots: &mesh.roots }
 }
 
 #[test]
@@ -26,17 +23,11 @@ fn both_ends_learn_who_the_other_is() {
         let mesh = Mesh::new();
         let client = trusted(&mesh, mesh.leaf(&client_identity()));
         let server = trusted(&mesh, mesh.leaf(&server_identity()));
-        let (client, server) = handshake(
-            client,
-            vec![identity("spiffe://cluster.local/ns/a/sa/b"), server_identity()],
-            server,
-        )
-        .await;
+        let (client, server) =
+            handshake(client, vec![identity("spiffe://cluster.local/ns/a/sa/b"), server_identity()], server)
+                .await;
         let ((mut near, server_seen), (mut far, client_seen)) = (client.unwrap(), server.unwrap());
-        assert_eq!(
-            (server_seen.identity, client_seen.identity),
-            (server_identity(), client_identity())
-        );
+        assert_eq!((server_seen.identity, client_seen.identity), (server_identity(), client_identity()));
         near.write_all(b"hello").await.unwrap();
         near.flush().await.unwrap();
         let mut hello = [0; 5];
@@ -105,16 +96,8 @@ fn an_alias_of_our_trust_domain_is_accepted() {
 fn a_client_insists_on_whom_it_expects() {
     let cases: [(&str, Vec<Identity>, bool); 4] = [
         ("nobody expected", vec![], false),
-        (
-            "somebody else",
-            vec![identity("spiffe://cluster.local/ns/shop/sa/serve")],
-            false,
-        ),
-        (
-            "another trust domain",
-            vec![identity("spiffe://other.domain/ns/shop/sa/server")],
-            false,
-        ),
+        ("somebody else", vec![identity("spiffe://cluster.local/ns/shop/sa/serve")], false),
+        ("another trust domain", vec![identity("spiffe://other.domain/ns/shop/sa/server")], false),
         ("the right one", vec![server_identity()], true),
     ];
     for (what, expected, accepted) in cases {
@@ -144,10 +127,7 @@ fn a_client_refuses_expired_and_self_signed_servers() {
         assert!(matches!(outcome, Err(TlsError::Untrusted(Untrusted::Expired(_)))));
         let forged = trusted(&mesh, self_signed(&server_identity()));
         let (outcome, _) = handshake(client(), expected(), forged).await;
-        assert!(matches!(
-            outcome,
-            Err(TlsError::Untrusted(Untrusted::UnknownIssuer(_)))
-        ));
+        assert!(matches!(outcome, Err(TlsError::Untrusted(Untrusted::UnknownIssuer(_)))));
     });
 }
 
@@ -162,10 +142,7 @@ fn a_client_without_a_certificate_is_refused() {
         let connector = tokio_rustls::TlsConnector::from(client);
         let name = rustls_pki_types::ServerName::try_from("server").unwrap();
         let (_, server) = tokio::join!(connector.connect(name, near), tls::accept(far, server, PATIENCE));
-        assert!(matches!(
-            server,
-            Err(TlsError::NoClientCertificate | TlsError::Handshake(_))
-        ));
+        assert!(matches!(server, Err(TlsError::NoClientCertificate | TlsError::Handshake(_))));
     });
 }
 
@@ -187,11 +164,8 @@ fn the_client_offers_post_quantum_key_exchange_first_and_no_name() {
         let mesh = Mesh::new();
         let (near, mut far) = pair().await;
         let client = tls::client_config(&mesh.leaf(&client_identity()), &mesh.roots).unwrap();
-        let client = tls::connect(
-            near,
-            client.expecting([server_identity()].into()),
-            Duration::from_millis(200),
-        );
+        let client =
+            tls::connect(near, client.expecting([server_identity()].into()), Duration::from_millis(200));
         let hello = async {
             let mut hello = vec![0; 5];
             far.read_exact(&mut hello).await.unwrap();
@@ -202,11 +176,7 @@ fn the_client_offers_post_quantum_key_exchange_first_and_no_name() {
         };
         let (_, hello) = tokio::join!(client, hello);
         let groups = extension(&hello, 10).expect("supported_groups");
-        assert_eq!(
-            groups,
-            [0, 4, 0x11, 0xec, 0, 0x1d],
-            "X25519MLKEM768, then X25519, nothing else"
-        );
+        assert_eq!(groups, [0, 4, 0x11, 0xec, 0, 0x1d], "X25519MLKEM768, then X25519, nothing else");
         assert_eq!(extension(&hello, 43), Some(vec![2, 3, 4]), "TLS 1.3 alone");
         assert_eq!(extension(&hello, 16), Some(b"\0\x03\x02h2".to_vec()), "ALPN h2");
         assert_eq!(extension(&hello, 0), None, "no SNI");
@@ -223,9 +193,8 @@ fn after_session(hello: &[u8]) -> usize {
 fn suites(hello: &[u8]) -> Vec<u16> {
     let start = after_session(hello);
     let length = usize::from(u16::from_be_bytes([hello[start], hello[start + 1]]));
-    let suites = hello[start + 2..start + 2 + length]
-        .chunks(2)
-        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let suites =
+        hello[start + 2..start + 2 + length].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     // The renegotiation signal is not a suite.
     suites.filter(|suite| *suite != 0x00ff).collect()
 }
@@ -261,25 +230,15 @@ fn a_request_names_exactly_the_identity_and_nothing_else() {
     let names: Vec<_> = names.general_names.iter().map(ToString::to_string).collect();
     assert_eq!(names, [format!("URI({})", client_identity())]);
     // OID 2.5.29.17 followed by TRUE: critical.
-    assert!(
-        pem.contents
-            .windows(8)
-            .any(|bytes| bytes == [6, 3, 0x55, 0x1d, 0x11, 1, 1, 0xff])
-    );
+    assert!(pem.contents.windows(8).any(|bytes| bytes == [6, 3, 0x55, 0x1d, 0x11, 1, 1, 0xff]));
 }
 
 #[test]
 fn a_certificate_is_checked_against_key_and_identity() {
     let mesh = Mesh::new();
-    let certificate = mesh.leaf_between(
-        &client_identity(),
-        Duration::from_secs(100),
-        Duration::from_secs(300),
-    );
-    let half = certificate
-        .half_life()
-        .duration_since(certificate.not_before)
-        .unwrap();
+    let certificate =
+        mesh.leaf_between(&client_identity(), Duration::from_secs(100), Duration::from_secs(300));
+    let half = certificate.half_life().duration_since(certificate.not_before).unwrap();
     assert_eq!(half.as_secs(), 200);
     assert!(certificate.clone().must_be_for(&client_identity()).is_ok());
     assert!(certificate.clone().must_be_for(&server_identity()).is_err());

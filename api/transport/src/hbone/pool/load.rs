@@ -35,7 +35,7 @@ impl TunnelLoad {
             streams: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
-            limit: AtomicUsize::new(settings.max_streams_per_tunnel),
+            limit: AtomicUsize::new(settings.untold_streams()),
             our_limit: settings.max_streams_per_tunnel,
             mark: settings.queue_mark,
             closed: AtomicBool::new(false),
@@ -103,29 +103,17 @@ impl Directory {
     /// The worker that owns a tunnel for `key` that should get one more stream.
     pub fn worker_for(&self, key: &Key) -> Option<usize> {
         let listed = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        listed
-            .get(key)?
-            .iter()
-            .find(|one| one.load.is_light())
-            .map(|one| one.worker)
+        listed.get(key)?.iter().find(|one| one.load.is_light()).map(|one| one.worker)
     }
 
     /// Tunnels listed now, over all keys and workers.
     pub fn tunnels(&self) -> usize {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .map(Vec::len)
-            .sum()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }
 
     pub(super) fn list(&self, key: &Key, worker: usize, load: &Arc<TunnelLoad>) {
         let mut listed = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        listed.entry(key.clone()).or_default().push(Listed {
-            worker,
-            load: load.clone(),
-        });
+        listed.entry(key.clone()).or_default().push(Listed { worker, load: load.clone() });
     }
 
     pub(super) fn unlist(&self, key: &Key, load: &Arc<TunnelLoad>) {
