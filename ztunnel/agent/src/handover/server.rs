@@ -62,7 +62,9 @@ pub struct Server {
     pods: BTreeMap<PodUid, Pod>,
     connections: BTreeMap<Serial, Connection>,
     withdrawals: Vec<Withdrawal>,
-    arrivals: (mpsc::Sender<(Serial, Arrival)>, mpsc::Receiver<(Serial, Arrival)>),
+    /// Given to each connection's task.
+    arriving: mpsc::Sender<(Serial, Arrival)>,
+    arrivals: mpsc::Receiver<(Serial, Arrival)>,
     serial: Serial,
 }
 
@@ -108,13 +110,15 @@ impl Prepared {
 
     /// Opens the socket, replacing a stale one.
     pub fn listen(self, socket: &Path) -> io::Result<Server> {
+        let (arriving, arrivals) = mpsc::channel(QUEUE);
         Ok(Server {
             listener: Listener::bind(socket)?,
             orders: self.orders,
             pods: self.pods,
             connections: BTreeMap::new(),
             withdrawals: Vec::new(),
-            arrivals: mpsc::channel(QUEUE),
+            arriving,
+            arrivals,
             serial: 0,
         })
     }
@@ -138,7 +142,7 @@ impl Server {
                     Some(order) => self.obey(order),
                     None => return,
                 },
-                Some((serial, arrival)) = self.arrivals.1.recv() => self.arrived(serial, arrival),
+                Some((serial, arrival)) = self.arrivals.recv() => self.arrived(serial, arrival),
                 () = until(deadline) => self.expire(),
                 _ = retry.tick() => self.retry(),
             }
@@ -153,7 +157,7 @@ impl Server {
         }
         self.serial += 1;
         let (outgoing, packets) = mpsc::channel(1);
-        let carrier = spawn("zds connection", carry(self.serial, socket, packets, self.arrivals.0.clone()));
+        let carrier = spawn("zds connection", carry(self.serial, socket, packets, self.arriving.clone()));
         let deadline = Some(Instant::now() + DEADLINE);
         let connection = Connection { session: Session::default(), outgoing, deadline, carrier };
         self.connections.insert(self.serial, connection);
