@@ -264,6 +264,7 @@ impl Life {
             if now.map_err(Trouble::Rules)? == *expected {
                 return Ok(());
             }
+            self.node.metrics.failed(Failure::RulesDrifted);
             self.node.tell(&self.pod, &Trouble::Drifted).await;
             tracing::warn!(pod = %self.pod.object, "its rules were changed by somebody else and are written again");
         }

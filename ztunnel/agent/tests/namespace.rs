@@ -3,6 +3,8 @@
 //! The test starts itself again under `unshare`, so that it needs no root where user namespaces serve. Two namespaces:
 //! ours is the peer, the other one is the pod; a veth pair joins them.
 
+#![expect(clippy::unwrap_used, reason = "a test without the built-in harness is not known as one")]
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -26,6 +28,9 @@ struct Pod {
     _holder: Holder,
 }
 
+/// A named test on a fresh pod.
+type Test = (&'static str, fn(&Pod));
+
 struct Holder(Child);
 
 impl Drop for Holder {
@@ -36,7 +41,7 @@ impl Drop for Holder {
 }
 
 fn main() {
-    let tests: [(&str, fn(&Pod)); 8] = [
+    let tests: [Test; 8] = [
         ("an_open_connection_survives_every_ruleset", open_connections_survive),
         ("new_connections_are_redirected_both_ways", redirected),
         ("without_a_ztunnel_connections_fail", fails_closed),
