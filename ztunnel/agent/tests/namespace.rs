@@ -87,6 +87,11 @@ fn sh(script: &str) {
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+fn sh_ok(script: &str) -> io::Result<()> {
+    sh(script);
+    Ok(())
+}
+
 /// A new pod namespace, joined to ours.
 fn pod() -> Pod {
     let mut holder = Command::new("unshare")
@@ -105,7 +110,7 @@ fn pod() -> Pod {
         "ip link set lo up; ip addr add {}/24 dev eth0; ip -6 addr add {}/64 dev eth0 nodad; ip link set eth0 up",
         POD[0], POD[1]
     );
-    netns.run(|| Ok(sh(&set_up))).unwrap();
+    netns.run(|| sh_ok(&set_up)).unwrap();
     let redirector = Redirector { nft: "nft".into(), ip: "ip".into(), within: Duration::from_secs(20) };
     Pod { netns, redirector, _holder: holder }
 }
@@ -284,7 +289,7 @@ fn read_back(pod: &Pod) {
         let applied = pod.redirector.apply(&pod.netns, ruleset).unwrap();
         assert_eq!(pod.redirector.standing(&pod.netns).unwrap(), applied);
     }
-    pod.netns.run(|| Ok(sh("nft flush table inet ambit"))).unwrap();
+    pod.netns.run(|| sh_ok("nft flush table inet ambit")).unwrap();
     assert_eq!(kind(), Found::Unknown, "somebody's edit is noticed");
     for _twice in 0..2 {
         pod.redirector.remove(&pod.netns).unwrap();
