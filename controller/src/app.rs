@@ -114,7 +114,8 @@ struct Translation {
 pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
     let (metrics, readiness, quit) = (Metrics::new(), Readiness::new(), Quit::new());
     log.register(&metrics);
-    let authority = Arc::new(Authority::open(&settings.ca.dir, &settings.ca.trust_domain, SystemTime::now())?);
+    let authority =
+        Arc::new(Authority::open(&settings.ca.dir, &settings.ca.trust_domain, SystemTime::now())?);
     let facts = Facts { trust_domain: settings.ca.trust_domain.clone(), ..Facts::default() };
     let facts = Arc::new(RwLock::new(facts));
     let gate = Arc::new(gate(&settings, facts.clone(), &metrics));
@@ -220,9 +221,11 @@ fn gate(settings: &Settings, facts: Arc<RwLock<Facts>>, metrics: &Metrics) -> Ga
 async fn admin(settings: &Settings, admin: Admin, shown: Shown) -> Result<Serving, AppError> {
     let shown = Arc::new(shown);
     let (sync, config) = (shown.clone(), shown);
-    let rows: Vec<_> = settings.rows.iter().map(|row| serde_json::json!({"name": row.name, "value": row.value})).collect();
+    let rows: Vec<_> =
+        settings.rows.iter().map(|row| serde_json::json!({"name": row.name, "value": row.value})).collect();
     let addresses = Addresses { admin: vec![settings.admin], ..Addresses::default() };
-    let admin = admin.dump("/debug/syncz", move || sync.syncz()).dump("/config_dump", move || config.config(&rows));
+    let admin =
+        admin.dump("/debug/syncz", move || sync.syncz()).dump("/config_dump", move || config.config(&rows));
     Ok(admin.serve(&addresses).await?)
 }
 
@@ -240,7 +243,10 @@ impl Shown {
     fn config(&self, rows: &[serde_json::Value]) -> serde_json::Value {
         let snapshot = self.snapshots.borrow().clone();
         let list = |resources: &Resources| {
-            resources.values().map(|one| serde_json::json!({"name": one.name, "version": one.version})).collect::<Vec<_>>()
+            resources
+                .values()
+                .map(|one| serde_json::json!({"name": one.name, "version": one.version}))
+                .collect::<Vec<_>>()
         };
         serde_json::json!({
             "generation": snapshot.generation,

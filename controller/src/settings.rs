@@ -69,8 +69,10 @@ impl Settings {
             ([127, 0, 0, 1], 15014).into(),
             "Address of readiness, metrics and dumps; it has no authentication",
         );
-        let sources = reader.required("AMBIT_SOURCE_DIRS", "Folders of manifests, separated by colons; later ones win");
-        let state = reader.path("AMBIT_STATE_DIR", "/var/lib/ambit/state", "Where status and events are written");
+        let sources =
+            reader.required("AMBIT_SOURCE_DIRS", "Folders of manifests, separated by colons; later ones win");
+        let state =
+            reader.path("AMBIT_STATE_DIR", "/var/lib/ambit/state", "Where status and events are written");
         let ca = CaSettings::read(reader);
         let names = Names {
             cluster: reader.text("CLUSTER_ID", "Kubernetes", "The cluster's name"),
@@ -78,8 +80,10 @@ impl Settings {
             network: reader.text("NETWORK", "", "The network that every address belongs to"),
         };
         let streams = reader.number("AMBIT_MAX_PROXIES", 5_000, "Proxies that may be connected at one time");
-        let gather = reader.duration("AMBIT_GATHER", Duration::from_millis(5), "Gathering changes into one snapshot");
-        let drain = reader.duration("AMBIT_DRAIN", Duration::from_secs(5), "How long streams may take to end");
+        let gather =
+            reader.duration("AMBIT_GATHER", Duration::from_millis(5), "Gathering changes into one snapshot");
+        let drain =
+            reader.duration("AMBIT_DRAIN", Duration::from_secs(5), "How long streams may take to end");
         let log = LogSettings::read(reader);
         let sources = sources.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
         let rows = std::mem::replace(reader, Reader::new(environment)).finish()?;
@@ -89,8 +93,13 @@ impl Settings {
 
 impl CaSettings {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let dir = reader.path("AMBIT_CA_DIR", "/var/lib/ambit/ca", "Where the root's key and certificate are kept");
-        let names = reader.text("AMBIT_SERVING_NAMES", "", "Further names and addresses of ours, separated by commas");
+        let dir =
+            reader.path("AMBIT_CA_DIR", "/var/lib/ambit/ca", "Where the root's key and certificate are kept");
+        let names = reader.text(
+            "AMBIT_SERVING_NAMES",
+            "",
+            "Further names and addresses of ours, separated by commas",
+        );
         let domain = reader.text("TRUST_DOMAIN", "cluster.local", "Trust domain of every identity");
         let trust_domain = TrustDomain::new(&domain).unwrap_or_else(|cause| {
             reader.fault("TRUST_DOMAIN", &domain, cause.to_string());
@@ -100,7 +109,9 @@ impl CaSettings {
             issuer: reader.required("AMBIT_TOKEN_ISSUER", "The `iss` of service account tokens"),
             audience: reader.text("AMBIT_TOKEN_AUDIENCE", "istio-ca", "The `aud` that tokens must name"),
         };
-        let keys = PathBuf::from(reader.required("AMBIT_TOKEN_JWKS", "File with the token issuer's public keys (JWKS)"));
+        let keys = PathBuf::from(
+            reader.required("AMBIT_TOKEN_JWKS", "File with the token issuer's public keys (JWKS)"),
+        );
         let accounts = reader.text(
             "AMBIT_TRUSTED_NODE_ACCOUNTS",
             "ambit-system/ztunnel,istio-system/ztunnel",

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use ambit_discovery::credentials::{CaClient, Credentials, State};
 use ambit_discovery::xds::Push;
-use conversation::harness::{Controller, Issuer, Node, TokenSpec, eventually, identity, policy, proxy, workload};
+use conversation::harness::{
+    Controller, Issuer, Node, TokenSpec, eventually, identity, policy, proxy, workload,
+};
 
 /// What a push brought, in one line per kind.
 fn names(push: &Push) -> (Vec<&str>, Vec<&str>) {
@@ -51,13 +53,15 @@ async fn a_change_sends_one_resource_policies_before_workloads_and_removals_last
 #[tokio::test]
 async fn a_reconnect_sends_only_what_changed_meanwhile_and_the_root_is_kept() {
     let mut controller = Controller::start("reconnect").await;
-    controller.publish([policy("a/p", 1)], [workload("stays", 1), workload("changes", 1), workload("goes", 1)]);
+    controller
+        .publish([policy("a/p", 1)], [workload("stays", 1), workload("changes", 1), workload("goes", 1)]);
     let mut proxy = proxy(&controller, &[]);
     proxy.push().await;
     assert_eq!(names(&proxy.push().await).0.len(), 3);
     let root = controller.roots();
     controller.stop().await;
-    controller.publish([policy("a/p", 1)], [workload("stays", 1), workload("changes", 2), workload("comes", 1)]);
+    controller
+        .publish([policy("a/p", 1)], [workload("stays", 1), workload("changes", 2), workload("comes", 1)]);
     controller.restart().await;
     assert_eq!(controller.roots(), root, "the same root after a restart");
     assert_eq!(names(&proxy.push().await), (vec![], vec![]), "the policy is known");
@@ -91,13 +95,21 @@ async fn no_configuration_and_no_certificate_without_a_good_token() {
         ("missing", None, Some("token is required")),
         ("garbage", Some("x.y.z".to_owned()), Some("malformed")),
         ("expired", Some(issuer.sign(&TokenSpec { expires_in: -60, ..good.clone() })), Some("expired")),
-        ("not yet valid", Some(issuer.sign(&TokenSpec { starts_in: 600, ..good.clone() })), Some("not valid yet")),
+        (
+            "not yet valid",
+            Some(issuer.sign(&TokenSpec { starts_in: 600, ..good.clone() })),
+            Some("not valid yet"),
+        ),
         ("audience", Some(issuer.sign(&TokenSpec { audience: "other", ..good.clone() })), Some("audience")),
         ("issuer", Some(issuer.sign(&TokenSpec { issuer: "https://other", ..good.clone() })), Some("issuer")),
         ("forged", Some(stranger.sign(&good)), Some("known key")),
         ("no pod", Some(issuer.sign(&TokenSpec { pod: None, ..good.clone() })), Some("not bound to a pod")),
         ("old pod", Some(issuer.sign(&TokenSpec { uid: "before", ..good.clone() })), Some("does not exist")),
-        ("other node", Some(issuer.sign(&TokenSpec { node: "node-b", ..good.clone() })), Some("does not fit")),
+        (
+            "other node",
+            Some(issuer.sign(&TokenSpec { node: "node-b", ..good.clone() })),
+            Some("does not fit"),
+        ),
         ("application", Some(issuer.sign(&TokenSpec::application())), Some("no trusted node account")),
     ];
     for (name, token, refused) in table {
@@ -120,9 +132,13 @@ async fn a_node_that_claims_to_be_another_gets_no_configuration() {
     let controller = Controller::start("other-node").await;
     controller.publish([policy("a/p", 1)], [workload("one", 1)]);
     let target = controller.target(Some(controller.issuer.sign(&TokenSpec::ztunnel("node-a"))));
-    let error = conversation::harness::first_answer_as(&target, Node::Named("node-b")).await.expect_err("refused");
+    let error =
+        conversation::harness::first_answer_as(&target, Node::Named("node-b")).await.expect_err("refused");
     assert!(error.contains("does not fit"), "{error}");
-    assert!(conversation::harness::first_answer_as(&target, Node::Named("node-a")).await.is_ok(), "the control");
+    assert!(
+        conversation::harness::first_answer_as(&target, Node::Named("node-a")).await.is_ok(),
+        "the control"
+    );
 }
 
 #[tokio::test]
@@ -136,11 +152,16 @@ async fn certificates_only_for_pods_on_the_caller_s_node() {
     let elsewhere = ["cart", "ended", "nobody"].map(|name| credentials.watch(&identity("shop", name)));
     let foreign = credentials.watch(&"spiffe://other.domain/ns/shop/sa/web".parse().expect("an identity"));
     let check = async {
-        let State::Ready(held) = conversation::harness::settled(here).await else { panic!("refused our own pod's") };
-        let validity = held.certificate.not_after.duration_since(held.certificate.not_before).expect("positive");
+        let State::Ready(held) = conversation::harness::settled(here).await else {
+            panic!("refused our own pod's")
+        };
+        let validity =
+            held.certificate.not_after.duration_since(held.certificate.not_before).expect("positive");
         assert!((3_600..=3_800).contains(&validity.as_secs()), "{validity:?}");
         for state in elsewhere.into_iter().chain([foreign]) {
-            let State::Failed { reason, .. } = conversation::harness::settled(state).await else { panic!("issued") };
+            let State::Failed { reason, .. } = conversation::harness::settled(state).await else {
+                panic!("issued")
+            };
             assert!(reason.contains("may not be issued to this node"), "{reason}");
         }
     };

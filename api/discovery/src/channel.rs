@@ -125,10 +125,8 @@ impl RootSource {
     fn read(&self) -> Result<Roots, ChannelError> {
         let pem = match self {
             Self::Pem(pem) => pem.clone(),
-            Self::File(path) => std::fs::read_to_string(path).map_err(|cause| ChannelError::RootFile {
-                path: path.clone(),
-                cause,
-            })?,
+            Self::File(path) => std::fs::read_to_string(path)
+                .map_err(|cause| ChannelError::RootFile { path: path.clone(), cause })?,
         };
         Roots::from_pem(&pem).map_err(|cause| ChannelError::Tls(cause.to_string()))
     }
@@ -150,10 +148,7 @@ impl TokenSource {
             Self::Literal(token) => Ok(Some(token.clone())),
             Self::File(path) => {
                 if std::fs::metadata(path)?.len() > MAX_TOKEN_BYTES {
-                    return Err(io::Error::new(
-                        io::ErrorKind::FileTooLarge,
-                        "too large for a token",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for a token"));
                 }
                 Ok(Some(std::fs::read_to_string(path)?.trim().to_owned()))
             }
@@ -179,15 +174,10 @@ impl Credential {
             .chain(&target.headers)
             .map(|(name, value)| {
                 let key = name.to_ascii_lowercase().parse::<MetadataKey<Ascii>>();
-                key.ok()
-                    .zip(value.parse().ok())
-                    .ok_or_else(|| ChannelError::Header(name.clone()))
+                key.ok().zip(value.parse().ok()).ok_or_else(|| ChannelError::Header(name.clone()))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            token: target.token.clone(),
-            headers,
-        })
+        Ok(Self { token: target.token.clone(), headers })
     }
 }
 
@@ -213,14 +203,8 @@ impl Interceptor for Credential {
 
 /// One connection to the controller. It does not reconnect by itself: the caller backs off and calls again.
 pub async fn connect(target: &Target) -> Result<Channel, ChannelError> {
-    let malformed = |cause: String| ChannelError::Address {
-        address: target.address.clone(),
-        cause,
-    };
-    let uri: Uri = target
-        .address
-        .parse()
-        .map_err(|cause| malformed(format!("{cause}")))?;
+    let malformed = |cause: String| ChannelError::Address { address: target.address.clone(), cause };
+    let uri: Uri = target.address.parse().map_err(|cause| malformed(format!("{cause}")))?;
     let host = uri.host().ok_or_else(|| malformed("no host".to_owned()))?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = uri.port_u16().unwrap_or(443);
@@ -242,34 +226,21 @@ pub async fn connect(target: &Target) -> Result<Channel, ChannelError> {
                 prepare(&stream)?;
                 tls.connect(name, stream).await
             };
-            let late = || {
-                io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "TCP connect and TLS handshake took too long",
-                )
-            };
-            tokio::time::timeout(CONNECT_TIMEOUT, secured)
-                .await
-                .map_err(|_| late())?
-                .map(TokioIo::new)
+            let late =
+                || io::Error::new(io::ErrorKind::TimedOut, "TCP connect and TLS handshake took too long");
+            tokio::time::timeout(CONNECT_TIMEOUT, secured).await.map_err(|_| late())?.map(TokioIo::new)
         }
     });
     endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|cause| ChannelError::Connect {
-            address: target.address.clone(),
-            cause: in_full(&cause),
-        })
+        .map_err(|cause| ChannelError::Connect { address: target.address.clone(), cause: in_full(&cause) })
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (idle, interval, probes) = TCP_KEEPALIVE;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(idle)
-        .with_interval(interval)
-        .with_retries(probes);
+    let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 

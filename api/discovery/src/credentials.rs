@@ -89,26 +89,15 @@ impl Held {
     pub fn new(certificate: Certificate, roots: Roots, accepted: &Accepted) -> Result<Self, TlsError> {
         let server = tls::server_config(&certificate, &roots, accepted)?;
         let client = tls::client_config(&certificate, &roots)?;
-        Ok(Self {
-            certificate,
-            roots,
-            server,
-            client,
-        })
+        Ok(Self { certificate, roots, server, client })
     }
 }
 
 impl Credentials {
     /// None held yet. `accepted`: the trust domains whose clients we take.
     pub fn new(accepted: Accepted) -> Self {
-        let shared = Shared {
-            accepted,
-            inner: Mutex::default(),
-            wake: Notify::new(),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { accepted, inner: Mutex::default(), wake: Notify::new() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// A connection needs it: ahead of everything else. The state follows the certificate through renewals; it closes
@@ -124,10 +113,7 @@ impl Credentials {
 
     /// The state now, without asking for anything.
     pub fn peek(&self, identity: &Identity) -> Option<State> {
-        self.lock()
-            .states
-            .get(identity)
-            .map(|state| state.borrow().clone())
+        self.lock().states.get(identity).map(|state| state.borrow().clone())
     }
 
     /// The last local workload with this identity is gone: the key is dropped.
@@ -140,11 +126,8 @@ impl Credentials {
     /// Everything held, for `/config_dump`: public parts only.
     pub fn dump(&self) -> Vec<Dumped> {
         let inner = self.lock();
-        let mut all: Vec<_> = inner
-            .states
-            .iter()
-            .map(|(identity, state)| Dumped::new(identity, &state.borrow()))
-            .collect();
+        let mut all: Vec<_> =
+            inner.states.iter().map(|(identity, state)| Dumped::new(identity, &state.borrow())).collect();
         all.sort_by(|one, other| one.identity.cmp(&other.identity));
         all
     }
@@ -206,10 +189,7 @@ impl Credentials {
             return LOOK_AGAIN;
         }
         let due = self.lock().schedule.wake_at();
-        due.map_or(LOOK_AGAIN, |at| {
-            at.duration_since(SystemTime::now()).unwrap_or_default()
-        })
-        .min(LOOK_AGAIN)
+        due.map_or(LOOK_AGAIN, |at| at.duration_since(SystemTime::now()).unwrap_or_default()).min(LOOK_AGAIN)
     }
 
     /// Takes the CA's answer: a good one replaces what is held, a bad one leaves it in force while it is valid.
@@ -226,10 +206,7 @@ impl Credentials {
         match made {
             Ok(held) => {
                 let certificate = &held.certificate;
-                let outcome = Outcome::Issued {
-                    from: certificate.not_before,
-                    until: certificate.not_after,
-                };
+                let outcome = Outcome::Issued { from: certificate.not_before, until: certificate.not_after };
                 let renew_at = schedule.finished(identity, outcome, now, &mut rand::rng());
                 tracing::info!(%identity, serial = %certificate.serial, renew_in_s = seconds(renew_at, now), "certificate obtained");
                 state.send_replace(State::Ready(Arc::new(held)));
@@ -239,10 +216,7 @@ impl Credentials {
                 let still = state.borrow().usable_at(now).is_some();
                 tracing::warn!(%identity, %error, retry_in_s = seconds(retry_at, now), still_valid = still, "no new certificate");
                 if !still {
-                    state.send_replace(State::Failed {
-                        reason: error.to_string().into(),
-                        retry_at,
-                    });
+                    state.send_replace(State::Failed { reason: error.to_string().into(), retry_at });
                 }
             }
         }

@@ -106,9 +106,7 @@ impl Kind {
 impl Node {
     /// The node's id as Istio's control plane parses it.
     pub fn id(&self) -> String {
-        let ip = self
-            .instance_ip
-            .map_or_else(|| "1.1.1.1".to_owned(), |ip| ip.to_string());
+        let ip = self.instance_ip.map_or_else(|| "1.1.1.1".to_owned(), |ip| ip.to_string());
         let (name, namespace) = (&self.pod_name, &self.pod_namespace);
         format!("ztunnel~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local")
     }
@@ -119,25 +117,17 @@ impl Node {
         let own = [
             ("NAME", self.pod_name.clone()),
             ("NAMESPACE", self.pod_namespace.clone()),
-            (
-                "INSTANCE_IPS",
-                self.instance_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            ),
+            ("INSTANCE_IPS", self.instance_ip.map(|ip| ip.to_string()).unwrap_or_default()),
             ("NODE_NAME", self.node_name.clone()),
             ("AMBIT_VERSION", self.version.clone()),
         ];
         metadata.extend(own.map(|(key, value)| (key.to_owned(), value)));
-        let text = |value| Value {
-            kind: Some(ValueKind::StringValue(value)),
-        };
+        let text = |value| Value { kind: Some(ValueKind::StringValue(value)) };
         wire::core::Node {
             id: self.id(),
             cluster: String::new(),
             metadata: Some(Struct {
-                fields: metadata
-                    .into_iter()
-                    .map(|(key, value)| (key, text(value)))
-                    .collect(),
+                fields: metadata.into_iter().map(|(key, value)| (key, text(value))).collect(),
             }),
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use ambit_api::identity::TrustDomain;
 use rand::RngCore;
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
@@ -132,7 +132,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = request.params.subject_alt_names;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let until = ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(MAX_TTL).min(MAX_TTL);
         let leaf = self.issue(params, &request.public_key, now, until)?;
         Ok(vec![leaf, self.roots.clone()])
@@ -167,7 +168,8 @@ impl Authority {
         params.serial_number = Some(serial());
         params.not_before = (now - BACKDATED).into();
         params.not_after = (now + ttl).min(self.not_after).into();
-        let signed = params.signed_by(key, &self.issuer).map_err(|cause| SignError::Failed(cause.to_string()))?;
+        let signed =
+            params.signed_by(key, &self.issuer).map_err(|cause| SignError::Failed(cause.to_string()))?;
         Ok(signed.pem())
     }
 }
@@ -185,7 +187,8 @@ fn read(csr: &str) -> Result<CertificateSigningRequestParams, SignError> {
     if csr.len() > MAX_CSR_BYTES {
         return Err(SignError::Malformed(format!("longer than {MAX_CSR_BYTES} bytes")));
     }
-    let der = CertificateSigningRequestDer::from_pem_slice(csr.as_bytes()).map_err(|cause| malformed(&cause))?;
+    let der =
+        CertificateSigningRequestDer::from_pem_slice(csr.as_bytes()).map_err(|cause| malformed(&cause))?;
     let (rest, parsed) = X509CertificationRequest::from_der(&der).map_err(|cause| malformed(&cause))?;
     if !rest.is_empty() {
         return Err(SignError::Malformed("trailing bytes".to_owned()));

@@ -25,7 +25,9 @@ pub struct Granted {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// An application's token.
-    #[error("application tokens may not obtain mesh certificates or configuration: {account} is no trusted node account")]
+    #[error(
+        "application tokens may not obtain mesh certificates or configuration: {account} is no trusted node account"
+    )]
     Application {
         /// Whose token.
         account: Account,
@@ -148,7 +150,9 @@ impl Refused {
             Self::PodGone { .. } | Self::PodReplaced { .. } | Self::PodEnded { .. } => {
                 "the pod this token is bound to does not exist any more, or not yet"
             }
-            Self::OtherAccount { .. } | Self::OtherNode { .. } => "the token does not fit the pod it is bound to",
+            Self::OtherAccount { .. } | Self::OtherNode { .. } => {
+                "the token does not fit the pod it is bound to"
+            }
             Self::NothingAsked => "no identity was asked for",
             Self::TrustDomain { .. } | Self::NotOnNode { .. } => {
                 "this identity may not be issued to this node (see the controller's log)"
@@ -158,7 +162,11 @@ impl Refused {
 }
 
 /// Whether a caller is a node proxy. `claimed_node` is what it says of itself outside the token, if anything.
-pub fn node_proxy(caller: &Caller, claimed_node: Option<&str>, rules: Rules<'_>) -> Result<NodeProxy, Refused> {
+pub fn node_proxy(
+    caller: &Caller,
+    claimed_node: Option<&str>,
+    rules: Rules<'_>,
+) -> Result<NodeProxy, Refused> {
     if !rules.trusted.contains(&caller.account) {
         return Err(Refused::Application { account: caller.account.clone() });
     }
@@ -167,13 +175,21 @@ pub fn node_proxy(caller: &Caller, claimed_node: Option<&str>, rules: Rules<'_>)
         return Err(Refused::PodGone { namespace, pod });
     };
     if found.uid != caller.pod.uid {
-        return Err(Refused::PodReplaced { namespace, pod, claimed: caller.pod.uid.clone(), found: found.uid.clone() });
+        return Err(Refused::PodReplaced {
+            namespace,
+            pod,
+            claimed: caller.pod.uid.clone(),
+            found: found.uid.clone(),
+        });
     }
     if found.phase == Phase::Terminal {
         return Err(Refused::PodEnded { namespace, pod });
     }
     if found.service_account != caller.account.name {
-        return Err(Refused::OtherAccount { claimed: caller.account.clone(), found: found.service_account.clone() });
+        return Err(Refused::OtherAccount {
+            claimed: caller.account.clone(),
+            found: found.service_account.clone(),
+        });
     }
     for claimed in caller.node.as_deref().into_iter().chain(claimed_node) {
         if claimed != found.node || found.node.is_empty() {
@@ -184,12 +200,18 @@ pub fn node_proxy(caller: &Caller, claimed_node: Option<&str>, rules: Rules<'_>)
 }
 
 /// Whether a node proxy may have a certificate for `asked`.
-pub fn certificate(proxy: &NodeProxy, asked: Option<&Identity>, rules: Rules<'_>) -> Result<Granted, Refused> {
+pub fn certificate(
+    proxy: &NodeProxy,
+    asked: Option<&Identity>,
+    rules: Rules<'_>,
+) -> Result<Granted, Refused> {
     let asked = asked.ok_or(Refused::NothingAsked)?;
     if asked.trust_domain() != rules.trust_domain {
         return Err(Refused::TrustDomain { asked: asked.clone(), ours: rules.trust_domain.clone() });
     }
-    if proxy.node.is_empty() || rules.pods.running(&proxy.node, asked.namespace(), asked.service_account()) == 0 {
+    if proxy.node.is_empty()
+        || rules.pods.running(&proxy.node, asked.namespace(), asked.service_account()) == 0
+    {
         return Err(Refused::NotOnNode { asked: asked.clone(), node: proxy.node.clone() });
     }
     Ok(Granted { identity: asked.clone() })

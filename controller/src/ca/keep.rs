@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use ambit_api::identity::TrustDomain;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -68,7 +69,9 @@ pub enum KeepError {
         cause: String,
     },
     /// A certificate without its key.
-    #[error("{certificate} exists, but its key {key} does not; restore the key, or remove both to start a new trust domain")]
+    #[error(
+        "{certificate} exists, but its key {key} does not; restore the key, or remove both to start a new trust domain"
+    )]
     KeyMissing {
         /// The certificate.
         certificate: PathBuf,
@@ -87,7 +90,11 @@ pub enum KeepError {
 
 impl Root {
     /// Loads the root from `dir`, or makes it where there is none.
-    pub fn load_or_create(dir: &Path, trust_domain: &TrustDomain, now: SystemTime) -> Result<Self, KeepError> {
+    pub fn load_or_create(
+        dir: &Path,
+        trust_domain: &TrustDomain,
+        now: SystemTime,
+    ) -> Result<Self, KeepError> {
         if !dir.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|cause| at(dir, cause))?;
         }
@@ -97,7 +104,8 @@ impl Root {
             if certificate.exists() {
                 return Err(KeepError::KeyMissing { certificate, key });
             }
-            let new = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|cause| unusable(&key, cause))?;
+            let new = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+                .map_err(|cause| unusable(&key, cause))?;
             write_once(&key, &new.serialize_pem(), 0o600)?;
         }
         refuse_modes(&key, 0o077, "read or change the key", "0600")?;
@@ -144,7 +152,8 @@ fn self_signed(key: &KeyPair, trust_domain: &TrustDomain, now: SystemTime) -> Re
 fn write_once(path: &Path, text: &str, mode: u32) -> Result<(), KeepError> {
     let temporary = path.with_extension(format!("new.{}", std::process::id()));
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         // The process's umask may have taken bits away.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
@@ -160,7 +169,12 @@ fn write_once(path: &Path, text: &str, mode: u32) -> Result<(), KeepError> {
     fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|cause| at(dir, cause))
 }
 
-fn refuse_modes(path: &Path, forbidden: u32, what: &'static str, mend: &'static str) -> Result<(), KeepError> {
+fn refuse_modes(
+    path: &Path,
+    forbidden: u32,
+    what: &'static str,
+    mend: &'static str,
+) -> Result<(), KeepError> {
     let mode = fs::metadata(path).map_err(|cause| at(path, cause))?.permissions().mode() & 0o7777;
     if mode & forbidden != 0 {
         return Err(KeepError::Permissions { path: path.to_owned(), mode, what, mend });

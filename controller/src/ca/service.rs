@@ -31,7 +31,9 @@ impl Certificates {
         self.gate.metrics.refused(Service::Certificates, why.label());
         tracing::warn!(service = ?Service::Certificates, reason = why.label(), %why, "refused");
         match why {
-            SignError::RootExpired | SignError::Failed(_) => Status::internal("the certificate could not be signed"),
+            SignError::RootExpired | SignError::Failed(_) => {
+                Status::internal("the certificate could not be signed")
+            }
             _ => Status::invalid_argument(why.to_string()),
         }
     }

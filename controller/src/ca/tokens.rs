@@ -253,7 +253,12 @@ fn read(path: &std::path::Path, len: u64) -> Result<JwkSet, String> {
 }
 
 /// Verifies one token: signature first, then where it comes from, whom it is for, when, and whose it is.
-pub fn verify(token: &str, keys: &JwkSet, expected: &Expected, now: SystemTime) -> Result<Caller, TokenError> {
+pub fn verify(
+    token: &str,
+    keys: &JwkSet,
+    expected: &Expected,
+    now: SystemTime,
+) -> Result<Caller, TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::Malformed(format!("longer than {MAX_TOKEN_BYTES} bytes")));
     }
@@ -280,11 +285,16 @@ fn signed(token: &str, keys: &JwkSet) -> Result<Claims, TokenError> {
         (None, [only]) => Some(only),
         (None, _) => None,
     };
-    let key = key.ok_or_else(|| TokenError::UnknownKey(format!("kid {:?}", header.kid.as_deref().unwrap_or(""))))?;
+    let key =
+        key.ok_or_else(|| TokenError::UnknownKey(format!("kid {:?}", header.kid.as_deref().unwrap_or(""))))?;
     // The key says which algorithm verifies it; the token's word for it must agree, never decide.
-    let algorithm = algorithm(key).ok_or_else(|| TokenError::UnknownKey("the key is neither P-256 nor RSA".into()))?;
+    let algorithm =
+        algorithm(key).ok_or_else(|| TokenError::UnknownKey("the key is neither P-256 nor RSA".into()))?;
     if header.alg != algorithm {
-        return Err(TokenError::UnknownKey(format!("signed with {:?}, but the key is for {algorithm:?}", header.alg)));
+        return Err(TokenError::UnknownKey(format!(
+            "signed with {:?}, but the key is for {algorithm:?}",
+            header.alg
+        )));
     }
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
@@ -302,7 +312,9 @@ fn signed(token: &str, keys: &JwkSet) -> Result<Claims, TokenError> {
 
 fn algorithm(key: &Jwk) -> Option<Algorithm> {
     match &key.algorithm {
-        AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => Some(Algorithm::ES256),
+        AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => {
+            Some(Algorithm::ES256)
+        }
         AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
         _ => None,
     }

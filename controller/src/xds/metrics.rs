@@ -50,12 +50,32 @@ impl ServerMetrics {
         let own = Self::default();
         metrics.with(|registry| {
             registry.register("ambit_xds_pushes", "Responses sent to proxies", own.pushes.clone());
-            registry.register("ambit_xds_resources", "Resources and removals sent to proxies", own.resources.clone());
-            registry.register("ambit_xds_push_bytes", "Bytes of responses sent to proxies", own.bytes.clone());
-            registry.register("ambit_xds_nacks", "Responses in which a proxy refused resources", own.nacks.clone());
-            registry.register("ambit_xds_connected_proxies", "Proxies with an open stream", own.connected.clone());
+            registry.register(
+                "ambit_xds_resources",
+                "Resources and removals sent to proxies",
+                own.resources.clone(),
+            );
+            registry.register(
+                "ambit_xds_push_bytes",
+                "Bytes of responses sent to proxies",
+                own.bytes.clone(),
+            );
+            registry.register(
+                "ambit_xds_nacks",
+                "Responses in which a proxy refused resources",
+                own.nacks.clone(),
+            );
+            registry.register(
+                "ambit_xds_connected_proxies",
+                "Proxies with an open stream",
+                own.connected.clone(),
+            );
             registry.register("ambit_ca_issued", "Certificates issued", own.issued.clone());
-            registry.register("ambit_refused", "Requests refused, by service and reason", own.refused.clone());
+            registry.register(
+                "ambit_refused",
+                "Requests refused, by service and reason",
+                own.refused.clone(),
+            );
         });
         own
     }

@@ -123,7 +123,7 @@ impl Pass {
     }
 
     /// The next response; the one before must have been answered.
-    pub fn next(&mut self) -> Option<Chunk> {
+    pub fn take_next(&mut self) -> Option<Chunk> {
         self.chunks.pop_front()
     }
 
@@ -140,7 +140,8 @@ impl Subscription {
             self.fresh.iter().filter(|name| !found(name)).cloned().collect::<Vec<String>>()
         };
         if self.scope == Scope::Wildcard {
-            let unknown = missing(&|name| all.contains_key(name) || all.values().any(|one| answers(one, name)));
+            let unknown =
+                missing(&|name| all.contains_key(name) || all.values().any(|one| answers(one, name)));
             return (all.clone(), unknown);
         }
         if self.names.is_empty() {
@@ -177,7 +178,9 @@ fn compare(known: &Known, target: &Resources) -> Difference {
         Known::Claimed(versions) => {
             difference.upserts = target
                 .values()
-                .filter(|resource| versions.get(&*resource.name).is_none_or(|held| **held != *resource.version))
+                .filter(|resource| {
+                    versions.get(&*resource.name).is_none_or(|held| **held != *resource.version)
+                })
                 .cloned()
                 .collect();
             difference.removed =

@@ -174,14 +174,17 @@ impl Session {
             subscription.fresh.remove(name);
         }
         if subscription.names.len() > MAX_NAMES {
-            effects.push(Effect::Refuse("too many names are subscribed to one by one; subscribe to everything"));
+            effects
+                .push(Effect::Refuse("too many names are subscribed to one by one; subscribe to everything"));
         }
     }
 
     /// ACK or NACK of the response on its way; any other nonce is an answer to something older.
     fn answer(&mut self, kind: Kind, request: DeltaDiscoveryRequest, effects: &mut Vec<Effect>) {
         let ours = self.waiting.as_ref().is_some_and(|waiting| {
-            waiting.kind == kind && !request.response_nonce.is_empty() && waiting.nonce == request.response_nonce
+            waiting.kind == kind
+                && !request.response_nonce.is_empty()
+                && waiting.nonce == request.response_nonce
         });
         if !ours {
             return;
@@ -202,7 +205,8 @@ impl Session {
     }
 
     fn policies_missing(&self) -> bool {
-        self.subscriptions.contains_key(&Kind::Address) && !self.subscriptions.contains_key(&Kind::Authorization)
+        self.subscriptions.contains_key(&Kind::Address)
+            && !self.subscriptions.contains_key(&Kind::Authorization)
     }
 
     /// Sends the next response if nothing is on its way, and plans the next pass when this one is done.
@@ -215,7 +219,7 @@ impl Session {
                 continue;
             };
             let generation = pass.snapshot.generation;
-            if let Some(chunk) = pass.next() {
+            if let Some(chunk) = pass.take_next() {
                 self.unanswered.remove(&chunk.kind);
                 let response = self.respond(chunk, generation, now);
                 effects.push(response);
@@ -245,7 +249,8 @@ impl Session {
     fn respond(&mut self, chunk: Chunk, generation: u64, now: Instant) -> Effect {
         self.nonces += 1;
         let nonce = format!("{generation}-{}", self.nonces);
-        self.waiting = Some(Waiting { kind: chunk.kind, nonce: nonce.clone(), due: Some(now + ANSWER_WITHIN) });
+        self.waiting =
+            Some(Waiting { kind: chunk.kind, nonce: nonce.clone(), due: Some(now + ANSWER_WITHIN) });
         let response = DeltaDiscoveryResponse {
             system_version_info: generation.to_string(),
             resources: chunk.resources.iter().map(|resource| on_the_wire(chunk.kind, resource)).collect(),

@@ -294,7 +294,9 @@ async fn subscribe(target: &Target, node: WireNode) -> Result<(), String> {
         responses.message().await
     };
     let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time");
-    answer.map(|response| assert!(response.is_some())).map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+    answer
+        .map(|response| assert!(response.is_some()))
+        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
 }
 
 /// A certificate, or the CA's refusal.

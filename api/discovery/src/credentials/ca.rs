@@ -69,12 +69,7 @@ impl CaClient {
     /// `ttl`: the validity asked for (SECRET_TTL). Connects when first needed.
     pub fn new(target: Target, ttl: Duration) -> Result<Self, ChannelError> {
         let credential = Credential::new(&target)?;
-        Ok(Self {
-            target,
-            credential,
-            ttl,
-            channel: Mutex::new(None),
-        })
+        Ok(Self { target, credential, ttl, channel: Mutex::new(None) })
     }
 
     /// The open channel, or a new one. Waiters share the attempt, which is bounded.
@@ -100,10 +95,7 @@ impl CaClient {
             })
             .await;
         match answer {
-            Ok(answer) => Ok(Certificate::from_answer(
-                &answer.into_inner().cert_chain,
-                request.key,
-            )?),
+            Ok(answer) => Ok(Certificate::from_answer(&answer.into_inner().cert_chain, request.key)?),
             Err(status) => {
                 if !is_the_caller_s_fault(status.code()) {
                     // The next attempt connects anew, and reads the root certificates anew.
@@ -128,12 +120,8 @@ impl Issuer for CaClient {
 }
 
 fn impersonate(identity: &Identity) -> Struct {
-    let value = Value {
-        kind: Some(Kind::StringValue(identity.uri().to_owned())),
-    };
-    Struct {
-        fields: [("ImpersonatedIdentity".to_owned(), value)].into(),
-    }
+    let value = Value { kind: Some(Kind::StringValue(identity.uri().to_owned())) };
+    Struct { fields: [("ImpersonatedIdentity".to_owned(), value)].into() }
 }
 
 /// Answers that a new connection would not change.

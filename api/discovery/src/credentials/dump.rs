@@ -47,24 +47,11 @@ impl Dumped {
             State::Failed { reason, .. } => (format!("Unavailable: {reason}"), Vec::new(), Vec::new()),
             State::Ready(held) => {
                 let valid = held.certificate.is_valid_at(SystemTime::now());
-                let text = if valid {
-                    "Available"
-                } else {
-                    "Unavailable: expired"
-                };
-                (
-                    text.to_owned(),
-                    all(&held.certificate.chain),
-                    all(held.roots.certificates()),
-                )
+                let text = if valid { "Available" } else { "Unavailable: expired" };
+                (text.to_owned(), all(&held.certificate.chain), all(held.roots.certificates()))
             }
         };
-        Self {
-            identity: identity.uri().to_owned(),
-            state: text,
-            cert_chain: chain,
-            root_certs: roots,
-        }
+        Self { identity: identity.uri().to_owned(), state: text, cert_chain: chain, root_certs: roots }
     }
 }
 

@@ -150,11 +150,7 @@ impl Schedule {
         if self.asked >= CONCURRENT {
             return None;
         }
-        self.entries
-            .values()
-            .filter(|entry| entry.in_flight == Flight::No)
-            .map(|entry| entry.due)
-            .min()
+        self.entries.values().filter(|entry| entry.in_flight == Flight::No).map(|entry| entry.due).min()
     }
 }
 

@@ -18,21 +18,14 @@ struct Table {
 }
 
 fn identity(name: &str) -> Identity {
-    format!("spiffe://cluster.local/ns/a/sa/{name}")
-        .parse()
-        .expect("an identity")
+    format!("spiffe://cluster.local/ns/a/sa/{name}").parse().expect("an identity")
 }
 
 fn table() -> Table {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    Table {
-        key,
-        params,
-        asked: Arc::default(),
-        stuck: Arc::new(Semaphore::new(0)),
-    }
+    Table { key, params, asked: Arc::default(), stuck: Arc::new(Semaphore::new(0)) }
 }
 
 impl Table {
@@ -91,28 +84,16 @@ async fn every_identity_gets_its_own_outcome_and_none_holds_another_back() {
     let check = async {
         let [refused, another, expired, good] = states;
         assert!(matches!(settled(refused).await, State::Failed { .. }));
-        let State::Failed { reason, .. } = settled(another).await else {
-            panic!("accepted another's")
-        };
+        let State::Failed { reason, .. } = settled(another).await else { panic!("accepted another's") };
         assert!(reason.contains("sa/x"), "{reason}");
-        let State::Failed { reason, .. } = settled(expired).await else {
-            panic!("accepted an expired one")
-        };
+        let State::Failed { reason, .. } = settled(expired).await else { panic!("accepted an expired one") };
         assert!(reason.contains("not valid now"), "{reason}");
-        let State::Ready(held) = settled(good).await else {
-            panic!("refused a good one")
-        };
+        let State::Ready(held) = settled(good).await else { panic!("refused a good one") };
         assert_eq!(held.certificate.identity, identity("good"));
         assert!(matches!(*stuck.borrow(), State::Pending));
         let dump = credentials.dump();
-        let good = dump
-            .iter()
-            .find(|one| one.identity.ends_with("/good"))
-            .expect("dumped");
-        assert_eq!(
-            (good.state.as_str(), good.cert_chain.len(), good.root_certs.len()),
-            ("Available", 1, 1)
-        );
+        let good = dump.iter().find(|one| one.identity.ends_with("/good")).expect("dumped");
+        assert_eq!((good.state.as_str(), good.cert_chain.len(), good.root_certs.len()), ("Available", 1, 1));
     };
     tokio::select! { () = run => panic!("ended"), () = check => {} }
 }
@@ -125,15 +106,10 @@ async fn a_short_certificate_is_renewed_while_the_old_one_serves_and_a_forgotten
     let run = credentials.clone().run(table, std::future::pending());
     let check = async {
         let mut state = credentials.watch(&identity("short"));
-        let State::Ready(first) = settled(state.clone()).await else {
-            panic!("none")
-        };
+        let State::Ready(first) = settled(state.clone()).await else { panic!("none") };
         let renewed = |state: &State| matches!(state, State::Ready(held) if held.certificate.serial != first.certificate.serial);
         let renewed = state.wait_for(renewed);
-        tokio::time::timeout(Duration::from_secs(20), renewed)
-            .await
-            .expect("in time")
-            .expect("renewed");
+        tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("in time").expect("renewed");
         assert!(asked.load(Ordering::SeqCst) >= 2);
         credentials.forget(&identity("short"));
         assert!(state.wait_for(|_| false).await.is_err(), "closed");

@@ -54,20 +54,14 @@ impl XdsMetrics {
                 "Responses received from the controller",
                 own.messages.clone(),
             );
-            registry.register(
-                "istio_xds_message_bytes",
-                "Bytes of responses received",
-                own.bytes.clone(),
-            );
+            registry.register("istio_xds_message_bytes", "Bytes of responses received", own.bytes.clone());
         });
         own
     }
 
     /// A stream ended.
     pub fn terminated(&self, reason: Termination) {
-        self.terminations
-            .get_or_create(&TerminationLabels { reason })
-            .inc();
+        self.terminations.get_or_create(&TerminationLabels { reason }).inc();
     }
 
     /// A response arrived.

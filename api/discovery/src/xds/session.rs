@@ -63,13 +63,7 @@ struct Batch {
 impl Session {
     /// A session that knows nothing.
     pub fn new(node: Node) -> Self {
-        Self {
-            node,
-            known: BTreeMap::new(),
-            answered: HashSet::new(),
-            settled: false,
-            applying: None,
-        }
+        Self { node, known: BTreeMap::new(), answered: HashSet::new(), settled: false, applying: None }
     }
 
     /// Names and versions held of a kind.
@@ -104,15 +98,9 @@ impl Session {
 
     fn received(&mut self, response: DeltaDiscoveryResponse) -> Vec<Effect> {
         let Some(kind) = Kind::from_type_url(&response.type_url) else {
-            let reason = Rejection {
-                name: response.type_url.clone(),
-                reason: "type is not subscribed".to_owned(),
-            };
-            return vec![Effect::Send(Box::new(answer(
-                response.type_url,
-                response.nonce,
-                &[reason],
-            )))];
+            let reason =
+                Rejection { name: response.type_url.clone(), reason: "type is not subscribed".to_owned() };
+            return vec![Effect::Send(Box::new(answer(response.type_url, response.nonce, &[reason])))];
         };
         let mut batch = Batch {
             kind,
@@ -123,14 +111,8 @@ impl Session {
         };
         let (resources, removed) = (response.resources, response.removed_resources);
         let push = match kind {
-            Kind::Address => Push::Address {
-                upserts: batch.decode(resources),
-                removed,
-            },
-            Kind::Authorization => Push::Authorization {
-                upserts: batch.decode(resources),
-                removed,
-            },
+            Kind::Address => Push::Address { upserts: batch.decode(resources), removed },
+            Kind::Authorization => Push::Authorization { upserts: batch.decode(resources), removed },
         };
         self.applying = Some(batch);
         vec![Effect::Apply(push)]
@@ -167,16 +149,10 @@ impl Batch {
         for resource in resources {
             match decode_one(self.kind, &resource) {
                 Ok(body) => {
-                    decoded.push(Named {
-                        name: resource.name.clone(),
-                        body,
-                    });
+                    decoded.push(Named { name: resource.name.clone(), body });
                     self.versions.push((resource.name, resource.version));
                 }
-                Err(reason) => self.undecodable.push(Rejection {
-                    name: resource.name,
-                    reason,
-                }),
+                Err(reason) => self.undecodable.push(Rejection { name: resource.name, reason }),
             }
         }
         decoded
@@ -201,12 +177,7 @@ fn answer(type_url: String, nonce: String, rejected: &[Rejection]) -> DeltaDisco
         message: describe(rejected),
         details: Vec::new(),
     });
-    DeltaDiscoveryRequest {
-        type_url,
-        response_nonce: nonce,
-        error_detail,
-        ..Default::default()
-    }
+    DeltaDiscoveryRequest { type_url, response_nonce: nonce, error_detail, ..Default::default() }
 }
 
 /// `name: reason; name: reason`, cut with a count of the rest.

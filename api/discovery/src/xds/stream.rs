@@ -67,12 +67,8 @@ pub async fn run<S: Sink>(config: Config, mut sink: S, ready: Hold, stop: impl F
     loop {
         let started = Instant::now();
         let mut received = 0;
-        let mut stream = Exchange {
-            config: &config,
-            session: &mut session,
-            sink: &mut sink,
-            ready: &mut ready,
-        };
+        let mut stream =
+            Exchange { config: &config, session: &mut session, sink: &mut sink, ready: &mut ready };
         let ended = tokio::select! {
             () = &mut stop => return,
             ended = stream.run(&mut received) => ended,
@@ -127,20 +123,15 @@ impl<S: Sink> Exchange<'_, S> {
             .max_decoding_message_size(MAX_MESSAGE);
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         self.perform(Input::Connected, &requests).await?;
-        let response = client
-            .delta_aggregated_resources(ReceiverStream::new(outgoing))
-            .await;
-        let mut responses = response
-            .map_err(|status| StreamError::Status(Box::new(status)))?
-            .into_inner();
+        let response = client.delta_aggregated_resources(ReceiverStream::new(outgoing)).await;
+        let mut responses = response.map_err(|status| StreamError::Status(Box::new(status)))?.into_inner();
         tracing::info!(controller = %self.config.target.address, "connected to the controller");
         while let Some(response) = next(&mut responses).await? {
             *received += 1;
             if let Some(kind) = Kind::from_type_url(&response.type_url) {
                 self.config.metrics.received(kind, response.encoded_len() as u64);
             }
-            self.perform(Input::Received(Box::new(response)), &requests)
-                .await?;
+            self.perform(Input::Received(Box::new(response)), &requests).await?;
         }
         Ok(())
     }
@@ -171,10 +162,7 @@ impl<S: Sink> Exchange<'_, S> {
 async fn next(
     responses: &mut Streaming<DeltaDiscoveryResponse>,
 ) -> Result<Option<DeltaDiscoveryResponse>, StreamError> {
-    responses
-        .message()
-        .await
-        .map_err(|status| StreamError::Status(Box::new(status)))
+    responses.message().await.map_err(|status| StreamError::Status(Box::new(status)))
 }
 
 fn log(refused: &[super::Rejection]) {
@@ -182,9 +170,6 @@ fn log(refused: &[super::Rejection]) {
         tracing::warn!(resource = %bad.name, reason = %bad.reason, "resource refused; its last good version stays in force");
     }
     if refused.len() > LOGGED_REFUSALS {
-        tracing::warn!(
-            more = refused.len() - LOGGED_REFUSALS,
-            "further resources refused"
-        );
+        tracing::warn!(more = refused.len() - LOGGED_REFUSALS, "further resources refused");
     }
 }

@@ -43,7 +43,8 @@ fn granted() -> Granted {
     let domain = TrustDomain::default();
     let rules = Rules { trusted: &trusted, trust_domain: &domain, pods: &pods };
     let pod = BoundPod { name: "ztunnel-a".to_owned(), uid: "u".to_owned() };
-    let proxy = node_proxy(&Caller { account: trusted[0].clone(), pod, node: None }, None, rules).expect("a proxy");
+    let proxy =
+        node_proxy(&Caller { account: trusted[0].clone(), pod, node: None }, None, rules).expect("a proxy");
     certificate(&proxy, Some(&WEB.parse().expect("an identity")), rules).expect("granted")
 }
 
@@ -62,7 +63,9 @@ fn only_a_p256_request_for_exactly_the_granted_name_is_signed() {
     let p256 = &PKCS_ECDSA_P256_SHA256;
     let uri = |text: &str| SanType::URI(text.try_into().expect("ascii"));
     let good = csr(p256, |_| ());
-    let mut forged = rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(good.as_bytes()).expect("pem").to_vec();
+    let mut forged = rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(good.as_bytes())
+        .expect("pem")
+        .to_vec();
     let last = forged.len() - 1;
     forged[last] ^= 1;
     let forged = pem(&forged);
@@ -71,10 +74,22 @@ fn only_a_p256_request_for_exactly_the_granted_name_is_signed() {
         ("extras are ignored", csr(p256, |p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign]), "signed"),
         ("p384", csr(&rcgen::PKCS_ECDSA_P384_SHA384, |_| ()), "csr_key_type"),
         ("ed25519", csr(&rcgen::PKCS_ED25519, |_| ()), "csr_key_type"),
-        ("other", csr(p256, |p| p.subject_alt_names = vec![uri("spiffe://cluster.local/ns/shop/sa/cart")]), "csr_names"),
-        ("two", csr(p256, |p| p.subject_alt_names.push(uri("spiffe://cluster.local/ns/shop/sa/cart"))), "csr_names"),
+        (
+            "other",
+            csr(p256, |p| p.subject_alt_names = vec![uri("spiffe://cluster.local/ns/shop/sa/cart")]),
+            "csr_names",
+        ),
+        (
+            "two",
+            csr(p256, |p| p.subject_alt_names.push(uri("spiffe://cluster.local/ns/shop/sa/cart"))),
+            "csr_names",
+        ),
         ("twice", csr(p256, |p| p.subject_alt_names.push(uri(WEB))), "csr_names"),
-        ("dns too", csr(p256, |p| p.subject_alt_names.push(SanType::DnsName("web".try_into().expect("ascii")))), "csr_names"),
+        (
+            "dns too",
+            csr(p256, |p| p.subject_alt_names.push(SanType::DnsName("web".try_into().expect("ascii")))),
+            "csr_names",
+        ),
         ("none", csr(p256, |p| p.subject_alt_names.clear()), "csr_names"),
         ("forged", forged, "csr_signature"),
         ("authority", csr(p256, |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "csr_ca"),
@@ -83,7 +98,11 @@ fn only_a_p256_request_for_exactly_the_granted_name_is_signed() {
     ];
     for (name, csr, expected) in table {
         let signed = authority.sign(&csr, &granted(), None, SystemTime::now());
-        assert_eq!(signed.as_ref().map_or_else(SignError::label, |_| "signed"), expected, "{name}: {signed:?}");
+        assert_eq!(
+            signed.as_ref().map_or_else(SignError::label, |_| "signed"),
+            expected,
+            "{name}: {signed:?}"
+        );
     }
 }
 
@@ -92,8 +111,11 @@ fn a_leaf_holds_what_it_must_and_never_lives_longer_than_a_day() {
     let (authority, _folder) = authority("leaf");
     let hour = Duration::from_secs(3_600);
     let mut serials = std::collections::HashSet::new();
-    for (asked, lives) in [(None, MAX_TTL), (Some(Duration::ZERO), MAX_TTL), (Some(hour), hour), (Some(hour * 99), MAX_TTL)] {
-        let chain = authority.sign(&csr(&PKCS_ECDSA_P256_SHA256, |_| ()), &granted(), asked, SystemTime::now());
+    for (asked, lives) in
+        [(None, MAX_TTL), (Some(Duration::ZERO), MAX_TTL), (Some(hour), hour), (Some(hour * 99), MAX_TTL)]
+    {
+        let chain =
+            authority.sign(&csr(&PKCS_ECDSA_P256_SHA256, |_| ()), &granted(), asked, SystemTime::now());
         let chain = chain.expect("signed");
         assert_eq!((chain.len(), chain[1].as_str()), (2, authority.roots()));
         let der = rustls_pki_types::CertificateDer::from_pem_slice(chain[0].as_bytes()).expect("pem");

@@ -53,7 +53,11 @@ fn only_the_living_pod_of_a_trusted_account_on_its_own_node_is_a_node_proxy() {
     ];
     for (caller, claimed, expected) in table {
         let found = node_proxy(&caller, claimed, rules);
-        assert_eq!(found.as_ref().map_or_else(Refused::label, |_| "ok"), expected, "{caller:?} {claimed:?}: {found:?}");
+        assert_eq!(
+            found.as_ref().map_or_else(Refused::label, |_| "ok"),
+            expected,
+            "{caller:?} {claimed:?}: {found:?}"
+        );
     }
 }
 

@@ -46,7 +46,9 @@ fn a_root_is_made_once_with_narrow_modes_and_kept() {
 fn a_root_that_others_can_read_or_replace_is_refused() {
     let folder = Folder::new("modes");
     folder.open().expect("made");
-    for (name, mode, mend) in [(KEY, 0o640, 0o600), (KEY, 0o604, 0o600), ("", 0o770, 0o700), ("", 0o702, 0o700)] {
+    for (name, mode, mend) in
+        [(KEY, 0o640, 0o600), (KEY, 0o604, 0o600), ("", 0o770, 0o700), ("", 0o702, 0o700)]
+    {
         folder.chmod(name, mode);
         let refused = folder.open().err().map(|error| error.to_string()).unwrap_or_default();
         assert!(refused.contains("chmod"), "{name} {mode:o}: {refused:?}");

@@ -85,7 +85,11 @@ fn each_wrong_claim_is_told_apart() {
         let mut claims = claims();
         *claims.pointer_mut(pointer).expect("there") = value.clone();
         let found = verify(&sign(&key, &claims), &keys, &expected(), now());
-        assert_eq!(found.as_ref().map_or_else(TokenError::label, |_| "ok"), outcome, "{pointer}={value}: {found:?}");
+        assert_eq!(
+            found.as_ref().map_or_else(TokenError::label, |_| "ok"),
+            outcome,
+            "{pointer}={value}: {found:?}"
+        );
     }
 }
 
@@ -94,7 +98,9 @@ fn only_the_named_key_with_its_own_algorithm_counts() {
     let (ours, other) = (key("ours"), key("other"));
     let impostor = Key { private: other.private.clone(), kid: "ours" };
     let both = jwks(&[&ours, &other]);
-    let label = |token: &str, keys: &JwkSet| verify(token, keys, &expected(), now()).map_or_else(|e| e.label(), |_| "ok");
+    let label = |token: &str, keys: &JwkSet| {
+        verify(token, keys, &expected(), now()).map_or_else(|e| e.label(), |_| "ok")
+    };
     assert_eq!(label(&sign(&other, &claims()), &both), "ok");
     assert_eq!(label(&sign(&other, &claims()), &jwks(&[&ours])), "token_unknown_key");
     assert_eq!(label(&sign(&impostor, &claims()), &both), "token_unknown_key");
@@ -103,7 +109,8 @@ fn only_the_named_key_with_its_own_algorithm_counts() {
     // A key that everybody can read must not pass for a shared secret.
     let public = serde_json::to_vec(&both.keys[0]).expect("json");
     let header = Header { kid: Some("ours".to_owned()), ..Header::new(Algorithm::HS256) };
-    let confused = jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(&public)).expect("signed");
+    let confused =
+        jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(&public)).expect("signed");
     assert_eq!(label(&confused, &both), "token_unknown_key");
     let (_, rest) = confused.split_once('.').expect("three parts");
     let none = format!("eyJhbGciOiJub25lIiwia2lkIjoib3VycyJ9.{rest}");

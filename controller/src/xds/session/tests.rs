@@ -15,7 +15,8 @@ fn resource(name: &str, version: &str) -> Resource {
 
 fn snapshot(generation: u64, policies: &[(&str, &str)], addresses: &[(&str, &str)]) -> Arc<Snapshot> {
     let all = |list: &[(&str, &str)]| {
-        let named = |(name, version): &(&str, &str)| (Arc::<str>::from(*name), Arc::new(resource(name, version)));
+        let named =
+            |(name, version): &(&str, &str)| (Arc::<str>::from(*name), Arc::new(resource(name, version)));
         list.iter().map(named).collect()
     };
     Arc::new(Snapshot { generation, addresses: all(addresses), authorizations: all(policies) })
@@ -39,7 +40,8 @@ impl Stream {
     }
 
     fn request(&mut self, kind: Kind, change: impl FnOnce(&mut DeltaDiscoveryRequest)) -> Vec<Effect> {
-        let mut request = DeltaDiscoveryRequest { type_url: kind.type_url().to_owned(), ..Default::default() };
+        let mut request =
+            DeltaDiscoveryRequest { type_url: kind.type_url().to_owned(), ..Default::default() };
         change(&mut request);
         self.step(Input::Request(Box::new(request)))
     }
@@ -87,7 +89,11 @@ fn addresses_wait_for_the_answer_to_policies_and_policies_leave_last() {
     assert_eq!(stream.ack(&addresses), [Effect::Acknowledged(1)]);
 
     let policies = one(&stream.step(Input::Snapshot(snapshot(2, &[("q", "1")], &[("w", "2")]))));
-    assert_eq!((policies.1.clone(), policies.2.clone()), (vec!["q".to_owned()], vec![]), "added, none removed");
+    assert_eq!(
+        (policies.1.clone(), policies.2.clone()),
+        (vec!["q".to_owned()], vec![]),
+        "added, none removed"
+    );
     let addresses = one(&stream.ack(&policies));
     assert_eq!(addresses.1, ["w"]);
     let removal = one(&stream.ack(&addresses));
@@ -137,7 +143,10 @@ fn a_reconnect_with_known_versions_gets_the_difference() {
     let policies = one(&stream.request(P, |request| request.initial_resource_versions = versions(P)));
     assert_eq!((policies.1.len(), policies.2.len()), (0, 0), "an empty answer, so that it becomes ready");
     let addresses = one(&stream.ack(&policies));
-    assert_eq!((addresses.1.clone(), addresses.2.clone()), (vec!["new".to_owned(), "old".to_owned()], vec!["gone".to_owned()]));
+    assert_eq!(
+        (addresses.1.clone(), addresses.2.clone()),
+        (vec!["new".to_owned(), "old".to_owned()], vec!["gone".to_owned()])
+    );
     assert_eq!(stream.ack(&addresses), [Effect::Acknowledged(9)]);
 }
 
@@ -155,7 +164,10 @@ fn a_refused_resource_is_reported_and_not_sent_again_before_it_changes() {
     let addresses = one(&effects);
     assert_eq!(addresses.1, ["w"], "the rest goes on");
     stream.ack(&addresses);
-    assert_eq!(stream.step(Input::Snapshot(snapshot(3, &[("bad", "1")], &[("w", "1")]))), [Effect::Acknowledged(3)]);
+    assert_eq!(
+        stream.step(Input::Snapshot(snapshot(3, &[("bad", "1")], &[("w", "1")]))),
+        [Effect::Acknowledged(3)]
+    );
     assert_eq!(one(&stream.step(Input::Snapshot(snapshot(4, &[("bad", "2")], &[("w", "1")])))).1, ["bad"]);
 }
 
@@ -186,7 +198,11 @@ fn names_are_answered_by_name_or_alias_and_missing_ones_as_removed() {
     };
     for _ in 0..2 {
         let answer = one(&stream.request(A, ask));
-        assert_eq!((&answer.1, &answer.2), (&vec!["a".to_owned()], &vec!["nobody".to_owned()]), "each time it asks");
+        assert_eq!(
+            (&answer.1, &answer.2),
+            (&vec!["a".to_owned()], &vec!["nobody".to_owned()]),
+            "each time it asks"
+        );
         stream.ack(&answer);
     }
     let changed = one(&stream.step(Input::Snapshot(snapshot(2, &[], &[("a", "2"), ("b", "2")]))));

@@ -6,9 +6,7 @@ use rand::rngs::StdRng;
 use super::*;
 
 fn identity(name: &str) -> Identity {
-    format!("spiffe://cluster.local/ns/a/sa/{name}")
-        .parse()
-        .expect("an identity")
+    format!("spiffe://cluster.local/ns/a/sa/{name}").parse().expect("an identity")
 }
 
 fn start() -> SystemTime {
@@ -22,11 +20,7 @@ fn rng() -> StdRng {
 #[test]
 fn the_urgent_go_first_then_the_first_come() {
     let mut schedule = Schedule::default();
-    for (name, priority) in [
-        ("a", Priority::Warmup),
-        ("b", Priority::Warmup),
-        ("c", Priority::RealTime),
-    ] {
+    for (name, priority) in [("a", Priority::Warmup), ("b", Priority::Warmup), ("c", Priority::RealTime)] {
         schedule.want(&identity(name), priority, start());
     }
     schedule.want(&identity("b"), Priority::RealTime, start());
@@ -55,15 +49,9 @@ fn renewal_comes_before_half_of_the_validity() {
     let hour = Duration::from_secs(3_600);
     schedule.want(&identity("a"), Priority::RealTime, start());
     assert!(schedule.next(start()).is_some());
-    let outcome = Outcome::Issued {
-        from: start(),
-        until: start() + hour * 24,
-    };
+    let outcome = Outcome::Issued { from: start(), until: start() + hour * 24 };
     let due = schedule.finished(&identity("a"), outcome, start(), &mut rng());
-    assert!(
-        due <= start() + hour * 12 && due >= start() + hour * 10,
-        "{due:?}"
-    );
+    assert!(due <= start() + hour * 12 && due >= start() + hour * 10, "{due:?}");
     assert_eq!(schedule.next(due - Duration::from_secs(1)), None);
     assert_eq!(schedule.next(due), Some(identity("a")));
 }
@@ -77,10 +65,7 @@ fn failures_wait_longer_and_longer_but_never_past_the_end_of_what_is_held() {
         assert!(schedule.next(now).is_some());
         let due = schedule.finished(&a, Outcome::Failed, now, &mut rng);
         let waited = due.duration_since(now).expect("later").as_secs_f64();
-        assert!(
-            (seconds * 0.79..=seconds * 1.21).contains(&waited),
-            "{waited} for {seconds}"
-        );
+        assert!((seconds * 0.79..=seconds * 1.21).contains(&waited), "{waited} for {seconds}");
         schedule.want(&a, Priority::RealTime, now);
         assert_eq!(schedule.next(now), None, "impatience does not shorten the wait");
         now = due;

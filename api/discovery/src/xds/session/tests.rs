@@ -18,24 +18,15 @@ fn session() -> Session {
 }
 
 fn workload(name: &str) -> Vec<u8> {
-    let workload = Workload {
-        uid: name.to_owned(),
-        ..Default::default()
-    };
-    Address {
-        r#type: Some(address::Type::Workload(workload)),
-    }
-    .encode_to_vec()
+    let workload = Workload { uid: name.to_owned(), ..Default::default() };
+    Address { r#type: Some(address::Type::Workload(workload)) }.encode_to_vec()
 }
 
 fn resource(kind: Kind, name: &str, version: &str, body: Vec<u8>) -> Resource {
     Resource {
         name: name.to_owned(),
         version: version.to_owned(),
-        resource: Some(Any {
-            type_url: kind.type_url().to_owned(),
-            value: body,
-        }),
+        resource: Some(Any { type_url: kind.type_url().to_owned(), value: body }),
         ..Default::default()
     }
 }
@@ -53,21 +44,12 @@ fn response(kind: Kind, nonce: &str, resources: Vec<Resource>, removed: &[&str])
 fn sent(effects: &[Effect]) -> Vec<&DeltaDiscoveryRequest> {
     effects
         .iter()
-        .filter_map(|effect| {
-            if let Effect::Send(request) = effect {
-                Some(&**request)
-            } else {
-                None
-            }
-        })
+        .filter_map(|effect| if let Effect::Send(request) = effect { Some(&**request) } else { None })
         .collect()
 }
 
 fn rejection(name: &str) -> Rejection {
-    Rejection {
-        name: name.to_owned(),
-        reason: "bad".to_owned(),
-    }
+    Rejection { name: name.to_owned(), reason: "bad".to_owned() }
 }
 
 #[test]
@@ -79,10 +61,7 @@ fn subscribes_to_everything_policies_first_and_says_who_it_is() {
     for request in requests {
         assert!(request.resource_names_subscribe.is_empty() && request.initial_resource_versions.is_empty());
         let node = request.node.as_ref().expect("the first request carries the node");
-        assert_eq!(
-            node.id,
-            "ztunnel~1.1.1.1~ztunnel-a.ambit-system~ambit-system.svc.cluster.local"
-        );
+        assert_eq!(node.id, "ztunnel~1.1.1.1~ztunnel-a.ambit-system~ambit-system.svc.cluster.local");
         let fields = &node.metadata.as_ref().expect("metadata").fields;
         for key in ["NAME", "NAMESPACE", "NODE_NAME", "AMBIT_VERSION", "INSTANCE_IPS"] {
             assert!(fields.contains_key(key), "{key}");
@@ -102,30 +81,17 @@ fn acknowledges_with_the_nonce_and_settles_once_both_kinds_arrived() {
     assert!(matches!(&effects[..], [Effect::Apply(Push::Address { upserts, .. })] if upserts[0].name == "a"));
     let effects = session.step(Input::Applied(vec![]));
     assert_eq!(effects.len(), 1, "one kind is not enough: {effects:?}");
-    assert_eq!(
-        (
-            sent(&effects)[0].response_nonce.as_str(),
-            &sent(&effects)[0].error_detail
-        ),
-        ("n1", &None)
-    );
+    assert_eq!((sent(&effects)[0].response_nonce.as_str(), &sent(&effects)[0].error_detail), ("n1", &None));
     session.step(response(Kind::Authorization, "n2", vec![], &[]));
     assert!(session.step(Input::Applied(vec![])).contains(&Effect::Settled));
     session.step(response(Kind::Authorization, "n3", vec![], &[]));
-    assert!(
-        !session.step(Input::Applied(vec![])).contains(&Effect::Settled),
-        "only once"
-    );
+    assert!(!session.step(Input::Applied(vec![])).contains(&Effect::Settled), "only once");
 }
 
 #[test]
 fn a_bad_resource_is_named_and_alone_refused_and_does_not_keep_us_from_settling() {
     let mut session = session();
-    let policy = Authorization {
-        name: "p".to_owned(),
-        ..Default::default()
-    }
-    .encode_to_vec();
+    let policy = Authorization { name: "p".to_owned(), ..Default::default() }.encode_to_vec();
     session.step(response(
         Kind::Authorization,
         "n1",
@@ -140,13 +106,8 @@ fn a_bad_resource_is_named_and_alone_refused_and_does_not_keep_us_from_settling(
         resource(Kind::Address, "refused", "1", workload("refused")),
     ];
     let effects = session.step(response(Kind::Address, "n2", resources, &[]));
-    let Effect::Apply(Push::Address { upserts, .. }) = &effects[0] else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(
-        upserts.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
-        ["good", "refused"]
-    );
+    let Effect::Apply(Push::Address { upserts, .. }) = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!(upserts.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["good", "refused"]);
     let effects = session.step(Input::Applied(vec![rejection("refused")]));
     let error = sent(&effects)[0].error_detail.clone().expect("a NACK");
     for name in ["refused: bad", "garbled: ", "foreign: its type is"] {
@@ -154,14 +115,8 @@ fn a_bad_resource_is_named_and_alone_refused_and_does_not_keep_us_from_settling(
     }
     assert!(!error.message.contains("good"));
     assert!(effects.contains(&Effect::Settled), "{effects:?}");
-    let known = sent(&session.step(Input::Connected))[1]
-        .initial_resource_versions
-        .clone();
-    assert_eq!(
-        known.into_keys().collect::<Vec<_>>(),
-        ["good"],
-        "what was refused is not claimed"
-    );
+    let known = sent(&session.step(Input::Connected))[1].initial_resource_versions.clone();
+    assert_eq!(known.into_keys().collect::<Vec<_>>(), ["good"], "what was refused is not claimed");
 }
 
 #[test]
@@ -176,12 +131,7 @@ fn a_reconnect_claims_what_is_held_less_what_was_removed() {
     let claimed = &sent(&effects)[1].initial_resource_versions;
     assert_eq!(*claimed, BTreeMap::from([("b".to_owned(), "7".to_owned())]));
     // A known resource whose new version is refused is not claimed either: the controller must send it again.
-    session.step(response(
-        Kind::Address,
-        "n3",
-        vec![resource(Kind::Address, "b", "8", workload("b"))],
-        &[],
-    ));
+    session.step(response(Kind::Address, "n3", vec![resource(Kind::Address, "b", "8", workload("b"))], &[]));
     session.step(Input::Applied(vec![rejection("b")]));
     assert_eq!(session.known(Kind::Address), 0);
 }
@@ -189,12 +139,7 @@ fn a_reconnect_claims_what_is_held_less_what_was_removed() {
 #[test]
 fn a_connection_lost_between_push_and_answer_claims_nothing_of_it() {
     let mut session = session();
-    session.step(response(
-        Kind::Address,
-        "n1",
-        vec![resource(Kind::Address, "a", "1", workload("a"))],
-        &[],
-    ));
+    session.step(response(Kind::Address, "n1", vec![resource(Kind::Address, "a", "1", workload("a"))], &[]));
     session.step(Input::Connected);
     assert_eq!(session.step(Input::Applied(vec![])), []);
     assert_eq!(session.known(Kind::Address), 0);
