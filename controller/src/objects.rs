@@ -139,10 +139,7 @@ impl Inbox {
 impl Key {
     /// Makes a key.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
     /// Of an object.
@@ -158,43 +155,25 @@ impl Objects {
         let key = Key::new(&object.namespace, &object.name);
         let kind = self.kinds.entry(object.kind).or_default();
         match change {
-            Change::Applied(new) => Before {
-                object: kind.insert(key, new.clone()),
-                invalid: self.invalid.remove(&object),
-            },
-            Change::Invalid(new) if !kind.contains_key(&key) => Before {
-                object: None,
-                invalid: self.invalid.insert(object, new.clone()),
-            },
-            Change::Invalid(_) => Before {
-                object: kind.get(&key).cloned(),
-                invalid: None,
-            },
-            Change::Deleted(_) => Before {
-                object: kind.remove(&key),
-                invalid: self.invalid.remove(&object),
-            },
+            Change::Applied(new) => {
+                Before { object: kind.insert(key, new.clone()), invalid: self.invalid.remove(&object) }
+            }
+            Change::Invalid(new) if !kind.contains_key(&key) => {
+                Before { object: None, invalid: self.invalid.insert(object, new.clone()) }
+            }
+            Change::Invalid(_) => Before { object: kind.get(&key).cloned(), invalid: None },
+            Change::Deleted(_) => Before { object: kind.remove(&key), invalid: self.invalid.remove(&object) },
         }
     }
 
     /// Every object once, as if it were new.
     pub(crate) fn changes(&self) -> Vec<Change> {
-        let valid = self
-            .kinds
-            .values()
-            .flat_map(BTreeMap::values)
-            .cloned()
-            .map(Change::Applied);
-        valid
-            .chain(self.invalid.values().cloned().map(Change::Invalid))
-            .collect()
+        let valid = self.kinds.values().flat_map(BTreeMap::values).cloned().map(Change::Applied);
+        valid.chain(self.invalid.values().cloned().map(Change::Invalid)).collect()
     }
 
     pub(crate) fn get<T: Typed>(&self, key: &Key) -> Option<&T> {
-        self.kinds
-            .get(&T::KIND)?
-            .get(key)
-            .and_then(|object| T::of(object))
+        self.kinds.get(&T::KIND)?.get(key).and_then(|object| T::of(object))
     }
 
     /// Those of one namespace.
@@ -206,8 +185,7 @@ impl Objects {
             let (from, namespace) = (Key::new(namespace, ""), namespace.to_owned());
             move |kind| {
                 let namespace = namespace.clone();
-                kind.range(from.clone()..)
-                    .take_while(move |(key, _)| key.namespace == namespace)
+                kind.range(from.clone()..).take_while(move |(key, _)| key.namespace == namespace)
             }
         });
         objects.filter_map(|(key, object)| Some((key, T::of(object)?)))
@@ -220,10 +198,7 @@ impl Objects {
 
     /// Those that were never valid.
     pub(crate) fn invalid(&self, kind: Kind) -> impl Iterator<Item = &InvalidObject> {
-        self.invalid
-            .values()
-            .filter(move |invalid| invalid.object.kind == kind)
-            .map(|invalid| &**invalid)
+        self.invalid.values().filter(move |invalid| invalid.object.kind == kind).map(|invalid| &**invalid)
     }
 
     pub(crate) fn invalid_one(&self, object: &ObjectRef) -> Option<&InvalidObject> {
@@ -255,10 +230,7 @@ mod tests {
         assert_eq!(inbox.take(SourceEvent::Init), []);
         assert_eq!(inbox.take(SourceEvent::Applied(pod("stays"))), []);
         assert_eq!(inbox.take(SourceEvent::Applied(pod("brief"))), []);
-        assert_eq!(
-            inbox.take(SourceEvent::Deleted(ObjectRef::new(Kind::Pod, "a", "brief"))),
-            []
-        );
+        assert_eq!(inbox.take(SourceEvent::Deleted(ObjectRef::new(Kind::Pod, "a", "brief"))), []);
         assert_eq!(
             inbox.take(SourceEvent::InitDone),
             [deleted("brief"), deleted("gone"), Change::Applied(pod("stays"))]

@@ -90,17 +90,11 @@ pub(crate) enum ServiceOutcome {
 
 /// Conditions of an AuthorizationPolicy.
 pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome) -> Vec<Condition> {
-    let label = format!(
-        "kubectl label namespace {} istio.io/use-waypoint=waypoint",
-        object.namespace
-    );
+    let label = format!("kubectl label namespace {} istio.io/use-waypoint=waypoint", object.namespace);
     match outcome {
         PolicyOutcome::Invalid(why) => {
             let message = format!("never valid, so everything it names is denied: {why}");
-            vec![
-                no("Enforced", "Invalid", message.clone()),
-                no("ZtunnelAccepted", "Invalid", message),
-            ]
+            vec![no("Enforced", "Invalid", message.clone()), no("ZtunnelAccepted", "Invalid", message)]
         }
         PolicyOutcome::Audit => {
             let message = "AUDIT only marks for an audit log; nothing is denied".to_owned();
@@ -112,20 +106,13 @@ pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome)
         PolicyOutcome::Attached(targets) => attached(object, dry_run, targets),
         PolicyOutcome::Empty => {
             let message = "a DENY without rules matches nothing; give it rules or delete it".to_owned();
-            vec![
-                no("Enforced", "NoEffect", message.clone()),
-                yes("ZtunnelAccepted", "Accepted", message),
-            ]
+            vec![no("Enforced", "NoEffect", message.clone()), yes("ZtunnelAccepted", "Accepted", message)]
         }
         PolicyOutcome::Custom => {
             let message = format!(
                 "only a waypoint can ask the provider and none stands before the pods, so what it matches is denied; {label}"
             );
-            let enforced = if dry_run {
-                dry()
-            } else {
-                no("Enforced", "WaypointRequired", message.clone())
-            };
+            let enforced = if dry_run { dry() } else { no("Enforced", "WaypointRequired", message.clone()) };
             vec![enforced, no("ZtunnelAccepted", "UnsupportedValue", message)]
         }
         PolicyOutcome::Beyond(attributes) => {
@@ -134,23 +121,12 @@ pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome)
                  DENY rules deny without regard to them; {label}",
                 attributes.join(", ")
             );
-            let enforced = if dry_run {
-                dry()
-            } else {
-                no("Enforced", "WaypointRequired", message.clone())
-            };
+            let enforced = if dry_run { dry() } else { no("Enforced", "WaypointRequired", message.clone()) };
             vec![enforced, yes("ZtunnelAccepted", "UnsupportedValue", message)]
         }
         PolicyOutcome::Carried { coverage, ambiguous } => {
-            let enforced = if dry_run {
-                dry()
-            } else {
-                carried(*coverage, ambiguous)
-            };
-            vec![
-                enforced,
-                yes("ZtunnelAccepted", "Accepted", "ztunnels have it".to_owned()),
-            ]
+            let enforced = if dry_run { dry() } else { carried(*coverage, ambiguous) };
+            vec![enforced, yes("ZtunnelAccepted", "Accepted", "ztunnels have it".to_owned())]
         }
     }
 }
@@ -158,21 +134,17 @@ pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome)
 /// Conditions of a PeerAuthentication.
 pub(crate) fn peer(outcome: &PeerOutcome) -> Vec<Condition> {
     let one = match outcome {
-        PeerOutcome::Invalid(why) => no(
-            "Enforced",
-            "Invalid",
-            format!("never valid, so what it names refuses plaintext: {why}"),
-        ),
+        PeerOutcome::Invalid(why) => {
+            no("Enforced", "Invalid", format!("never valid, so what it names refuses plaintext: {why}"))
+        }
         PeerOutcome::SelectorInRoot => {
             let message =
                 "a selector has no effect in the root namespace; put it into the namespace of the workloads";
             no("Enforced", "NoEffect", message.to_owned())
         }
-        PeerOutcome::Overridden(Some(older)) => no(
-            "Enforced",
-            "Duplicate",
-            format!("{older} is older and counts alone; delete one of them"),
-        ),
+        PeerOutcome::Overridden(Some(older)) => {
+            no("Enforced", "Duplicate", format!("{older} is older and counts alone; delete one of them"))
+        }
         PeerOutcome::Overridden(None) => {
             let message = "an invalid or older PeerAuthentication counts for all its workloads; mend or delete that one";
             no("Enforced", "Duplicate", message.to_owned())
@@ -203,11 +175,7 @@ pub(crate) fn service(object: &ObjectRef, outcome: &ServiceOutcome) -> Vec<Condi
                 [] => "ambit.mesh/waypoint-only asks for a waypoint".to_owned(),
                 names => format!("AuthorizationPolicy {} needs a waypoint", names.join(", ")),
             };
-            let pods = if *headless {
-                " (its callers dial pods, which are closed all the same)"
-            } else {
-                ""
-            };
+            let pods = if *headless { " (its callers dial pods, which are closed all the same)" } else { "" };
             (
                 "WaypointRequired",
                 format!("{why} and none is named, so its ports refuse everyone{pods}; {mend}"),
@@ -234,11 +202,7 @@ pub(crate) fn service(object: &ObjectRef, outcome: &ServiceOutcome) -> Vec<Condi
 
 /// Conditions of an object whose kind nothing obeys yet.
 pub(crate) fn not_yet(kind: Kind) -> Vec<Condition> {
-    vec![no(
-        "Enforced",
-        "NotYetEnforced",
-        format!("{kind} is known, and nothing obeys it yet"),
-    )]
+    vec![no("Enforced", "NotYetEnforced", format!("{kind} is known, and nothing obeys it yet"))]
 }
 
 fn attached(object: &ObjectRef, dry_run: bool, targets: &Targets) -> Vec<Condition> {
@@ -256,23 +220,14 @@ fn attached(object: &ObjectRef, dry_run: bool, targets: &Targets) -> Vec<Conditi
             parts.push(format!("{}: {what}", list.join(", ")));
         }
     };
-    say(
-        &targets.waived,
-        "ambit.mesh/waypoint-only=false gives the policy up, so it is not enforced",
-    );
+    say(&targets.waived, "ambit.mesh/waypoint-only=false gives the policy up, so it is not enforced");
     say(&targets.others, "nothing enforces policies of this target yet");
     say(&targets.missing, "not found in the policy's namespace");
     let found = !(targets.services.is_empty() && targets.waived.is_empty() && targets.others.is_empty());
-    let (reason, accepted) = if found {
-        ("WaypointRequired", "AncestorNotBound")
-    } else {
-        ("TargetNotFound", "TargetNotFound")
-    };
+    let (reason, accepted) =
+        if found { ("WaypointRequired", "AncestorNotBound") } else { ("TargetNotFound", "TargetNotFound") };
     let message = parts.join("; ");
-    vec![
-        no("Enforced", reason, message.clone()),
-        no("WaypointAccepted", accepted, message),
-    ]
+    vec![no("Enforced", reason, message.clone()), no("WaypointAccepted", accepted, message)]
 }
 
 fn carried(coverage: Coverage, ambiguous: &[u16]) -> Condition {
@@ -281,11 +236,7 @@ fn carried(coverage: Coverage, ambiguous: &[u16]) -> Condition {
         return no("Enforced", "NoWorkloads", "no pod is covered by it".to_owned());
     }
     if enrolled == 0 {
-        return no(
-            "Enforced",
-            "NotEnrolled",
-            "no pod it covers is in the mesh".to_owned(),
-        );
+        return no("Enforced", "NotEnrolled", "no pod it covers is in the mesh".to_owned());
     }
     let mut message = "by the ztunnels of its pods' nodes".to_owned();
     if enrolled < pods {
@@ -304,11 +255,7 @@ fn carried(coverage: Coverage, ambiguous: &[u16]) -> Condition {
 }
 
 fn dry() -> Condition {
-    no(
-        "Enforced",
-        "DryRun",
-        "istio.io/dry-run: counted and logged, never enforced".to_owned(),
-    )
+    no("Enforced", "DryRun", "istio.io/dry-run: counted and logged, never enforced".to_owned())
 }
 
 fn yes(kind: &str, reason: &str, message: String) -> Condition {
@@ -320,11 +267,5 @@ fn no(kind: &str, reason: &str, message: String) -> Condition {
 }
 
 fn condition(kind: &str, status: ConditionStatus, reason: &str, message: String) -> Condition {
-    Condition {
-        kind: kind.to_owned(),
-        status,
-        reason: reason.to_owned(),
-        message,
-        observed_generation: 0,
-    }
+    Condition { kind: kind.to_owned(), status, reason: reason.to_owned(), message, observed_generation: 0 }
 }

@@ -79,10 +79,7 @@ impl Recomputed {
 impl Translator {
     /// Knows nothing yet.
     pub fn new(names: Names) -> Self {
-        Self {
-            state: State::new(names, Objects::default()),
-            verdicts: BTreeMap::new(),
-        }
+        Self { state: State::new(names, Objects::default()), verdicts: BTreeMap::new() }
     }
 
     /// Applies a batch of changes.
@@ -101,39 +98,27 @@ impl Translator {
         }
         dirty.close_verdicts(&self.state);
         recomputed.verdicts = dirty.verdicts.len();
-        let verdicts = dirty
-            .verdicts
-            .into_iter()
-            .filter_map(|object| self.judge(object))
-            .collect();
+        let verdicts = dirty.verdicts.into_iter().filter_map(|object| self.judge(object)).collect();
         self.state.snapshot.generation += 1;
-        Applied {
-            snapshot: Arc::new(self.state.snapshot.clone()),
-            recomputed,
-            verdicts,
-        }
+        Applied { snapshot: Arc::new(self.state.snapshot.clone()), recomputed, verdicts }
     }
 
     /// The conditions of every object that has any.
     pub fn verdicts(&self) -> Vec<Verdict> {
         let all = self.verdicts.iter();
-        all.map(|(object, conditions)| Verdict {
-            object: object.clone(),
-            conditions: conditions.clone(),
-        })
-        .collect()
+        all.map(|(object, conditions)| Verdict { object: object.clone(), conditions: conditions.clone() })
+            .collect()
     }
 
-    /// Judges an object; a verdict if that differs from before.
+    /// Judges an object; a verdict if that differs from before. One that is gone has no conditions, and that is told
+    /// too: a later object of its name must not inherit them.
     fn judge(&mut self, object: ObjectRef) -> Option<Verdict> {
-        let conditions = self.state.judge(&object);
-        let exists = conditions.is_some();
-        let conditions = conditions.unwrap_or_default();
+        let conditions = self.state.judge(&object).unwrap_or_default();
         let before = match conditions.is_empty() {
             true => self.verdicts.remove(&object),
             false => self.verdicts.insert(object.clone(), conditions.clone()),
         };
-        (exists && before.unwrap_or_default() != conditions).then_some(Verdict { object, conditions })
+        (before.unwrap_or_default() != conditions).then_some(Verdict { object, conditions })
     }
 
     /// Forgets what was computed and marks everything; gives back the old snapshot.
@@ -155,10 +140,11 @@ fn keep_same(old: &Resources, new: &mut Resources) {
     let same: Vec<_> = new
         .iter()
         .filter_map(|(name, resource)| {
-            old.get(name)
-                .filter(|old| ***old == **resource)
-                .map(|old| (name.clone(), old.clone()))
+            old.get(name).filter(|old| ***old == **resource).map(|old| (name.clone(), old.clone()))
         })
         .collect();
     new.extend(same);
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,30 +39,14 @@ pub(crate) struct Form {
 impl Carried {
     /// What pods with these ports and waypoints are sent.
     pub(crate) fn form(&self, ports: &PodPorts, waypoints: &Waypoints) -> Form {
-        let mut rules: Vec<Rule> = self
-            .rules
-            .iter()
-            .filter_map(|rule| self.rule(rule, ports))
-            .collect();
+        let mut rules: Vec<Rule> = self.rules.iter().filter_map(|rule| self.rule(rule, ports)).collect();
         if !waypoints.is_empty() {
-            let exact = || {
-                waypoints
-                    .iter()
-                    .map(|id| StringMatch::Exact(id.principal().to_owned()))
-                    .collect()
-            };
+            let exact = || waypoints.iter().map(|id| StringMatch::Exact(id.principal().to_owned())).collect();
             match self.action {
-                PolicyAction::Allow => rules.push(Rule {
-                    clauses: vec![clause(Match {
-                        principals: exact(),
-                        ..Match::default()
-                    })],
-                }),
+                PolicyAction::Allow => rules
+                    .push(Rule { clauses: vec![clause(Match { principals: exact(), ..Match::default() })] }),
                 PolicyAction::Deny => rules.iter_mut().for_each(|rule| {
-                    rule.clauses.push(clause(Match {
-                        not_principals: exact(),
-                        ..Match::default()
-                    }));
+                    rule.clauses.push(clause(Match { not_principals: exact(), ..Match::default() }));
                 }),
             }
         }
@@ -71,11 +55,7 @@ impl Carried {
 
     /// Whether ports make a difference.
     pub(crate) fn uses_ports(&self) -> bool {
-        let matches = self
-            .rules
-            .iter()
-            .flat_map(|rule| &rule.clauses)
-            .flat_map(|clause| &clause.matches);
+        let matches = self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(|clause| &clause.matches);
         matches
             .into_iter()
             .any(|one| !one.destination_ports.is_empty() || !one.not_destination_ports.is_empty())
@@ -83,14 +63,9 @@ impl Carried {
 
     /// One rule with its ports read for these pods; `None` when it must not match at all.
     fn rule(&self, rule: &Rule, ports: &PodPorts) -> Option<Rule> {
-        let clauses = rule
-            .clauses
-            .iter()
-            .map(|clause| self.clause(clause, ports))
-            .collect::<Option<Vec<_>>>()?;
-        Some(Rule {
-            clauses: clauses.into_iter().flatten().collect(),
-        })
+        let clauses =
+            rule.clauses.iter().map(|clause| self.clause(clause, ports)).collect::<Option<Vec<_>>>()?;
+        Some(Rule { clauses: clauses.into_iter().flatten().collect() })
     }
 
     /// `None`: the rule must not match. `Some(None)`: the clause holds for everything and goes.
@@ -103,7 +78,8 @@ impl Carried {
                     one.destination_ports = ports.allowed(&one.destination_ports);
                     match ports.closed(&one.not_destination_ports) {
                         Ports::Some(not) => one.not_destination_ports = not,
-                        Ports::Unknown => return None,
+                        // This alternative cannot be judged, so it does not match; others may.
+                        Ports::Unknown => continue,
                     }
                 }
                 PolicyAction::Deny => match ports.closed(&one.destination_ports) {
@@ -116,23 +92,16 @@ impl Carried {
             }
             matches.push(one);
         }
-        Some(Some(Clause { matches }))
+        if matches.is_empty() { None } else { Some(Some(Clause { matches })) }
     }
 
     fn ambiguous(&self, ports: &PodPorts) -> BTreeSet<u16> {
-        let matches = self
-            .rules
-            .iter()
-            .flat_map(|rule| &rule.clauses)
-            .flat_map(|clause| &clause.matches);
+        let matches = self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(|clause| &clause.matches);
         matches
             .flat_map(|one| {
                 // A DENY's notPorts are always read literally, so nothing is in doubt there.
-                let not: &[u16] = if self.action == PolicyAction::Allow {
-                    &one.not_destination_ports
-                } else {
-                    &[]
-                };
+                let not: &[u16] =
+                    if self.action == PolicyAction::Allow { &one.not_destination_ports } else { &[] };
                 one.destination_ports.iter().chain(not)
             })
             .copied()
@@ -145,15 +114,8 @@ impl Form {
     /// Encodes rules; two forms are the same exactly when their rules are.
     pub(crate) fn new(rules: &[Rule], ambiguous: BTreeSet<u16>) -> Self {
         let rules: Vec<security::Rule> = rules.iter().map(wire_rule).collect();
-        let body: Vec<u8> = rules
-            .iter()
-            .flat_map(prost::Message::encode_length_delimited_to_vec)
-            .collect();
-        Self {
-            id: crate::snapshot::digest(&[&body]).into(),
-            rules,
-            ambiguous,
-        }
+        let body: Vec<u8> = rules.iter().flat_map(prost::Message::encode_length_delimited_to_vec).collect();
+        Self { id: crate::snapshot::digest(&[&body]).into(), rules, ambiguous }
     }
 
     /// As a resource of this name and scope.
@@ -195,12 +157,9 @@ fn wire_action(action: PolicyAction) -> security::Action {
 }
 
 fn wire_rule(rule: &Rule) -> security::Rule {
-    let clause = |clause: &Clause| security::Clause {
-        matches: clause.matches.iter().map(wire_match).collect(),
-    };
-    security::Rule {
-        clauses: rule.clauses.iter().map(clause).collect(),
-    }
+    let clause =
+        |clause: &Clause| security::Clause { matches: clause.matches.iter().map(wire_match).collect() };
+    security::Rule { clauses: rule.clauses.iter().map(clause).collect() }
 }
 
 fn wire_match(one: &Match) -> security::Match {
@@ -240,15 +199,13 @@ fn wire_string(one: &StringMatch) -> security::StringMatch {
         StringMatch::Suffix(text) => MatchType::Suffix(text.clone()),
         StringMatch::Presence => MatchType::Presence(()),
     };
-    security::StringMatch {
-        match_type: Some(kind),
-    }
+    security::StringMatch { match_type: Some(kind) }
 }
 
 fn wire_prefix(prefix: &ipnet::IpNet) -> security::Address {
     let address = super::names::octets(prefix.addr());
-    security::Address {
-        address,
-        length: u32::from(prefix.prefix_len()),
-    }
+    security::Address { address, length: u32::from(prefix.prefix_len()) }
 }
+
+#[cfg(test)]
+mod tests;

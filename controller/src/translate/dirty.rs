@@ -28,6 +28,8 @@ pub(crate) struct Dirty {
     pub(crate) namespaces: BTreeSet<String>,
     /// Policies in one namespace.
     pub(crate) spreads: BTreeSet<(Key, String)>,
+    /// Pods that list their policies under other names.
+    pub(crate) lists: BTreeSet<Key>,
     /// Objects whose verdict may differ.
     pub(crate) verdicts: BTreeSet<ObjectRef>,
 }
@@ -43,9 +45,7 @@ impl Dirty {
             Kind::Namespace => {
                 self.namespaces.insert(key.name);
             }
-            Kind::Node => self
-                .pods
-                .extend(state.on_node.get(&key.name).into_iter().flatten().cloned()),
+            Kind::Node => self.pods.extend(state.on_node.get(&key.name).into_iter().flatten().cloned()),
             Kind::Pod => {
                 self.pods.insert(key);
             }
@@ -59,19 +59,13 @@ impl Dirty {
 
     fn service(&mut self, key: Key, before: &Before, state: &State) {
         let selected = |service: Option<&Service>, pods: &mut BTreeSet<Key>| {
-            let selector = service
-                .map(|service| &service.spec.selector)
-                .filter(|selector| !selector.is_empty());
-            pods.extend(
-                selector
-                    .into_iter()
-                    .flat_map(|selector| pods_with(selector, &key.namespace, state)),
-            );
+            let selector =
+                service.map(|service| &service.spec.selector).filter(|selector| !selector.is_empty());
+            pods.extend(selector.into_iter().flat_map(|selector| pods_with(selector, &key.namespace, state)));
         };
         selected(previous::<Service>(before), &mut self.pods);
         selected(state.objects.get(&key), &mut self.pods);
-        self.pods
-            .extend(state.members.get(&key).into_iter().flatten().cloned());
+        self.pods.extend(state.members.get(&key).into_iter().flatten().cloned());
         for (slice_key, slice) in state.objects.within::<EndpointSlice>(&key.namespace) {
             if slice.service() == Some(key.name.as_str()) {
                 self.slices.insert(slice_key.clone());
@@ -87,18 +81,9 @@ impl Dirty {
             index::remove_from(&mut state.slices_of, &pod, &key);
             self.pods.insert(pod);
         }
-        let new: Vec<Key> = state
-            .objects
-            .get::<EndpointSlice>(&key)
-            .into_iter()
-            .flat_map(pods_of)
-            .collect();
+        let new: Vec<Key> = state.objects.get::<EndpointSlice>(&key).into_iter().flat_map(pods_of).collect();
         for pod in new {
-            state
-                .slices_of
-                .entry(pod.clone())
-                .or_default()
-                .insert(key.clone());
+            state.slices_of.entry(pod.clone()).or_default().insert(key.clone());
             self.pods.insert(pod);
         }
         self.slices.insert(key);
@@ -109,8 +94,7 @@ impl Dirty {
         let old = state.policies.all.get(&key).map(targets).unwrap_or_default();
         let new = state.read_policy(&key).as_ref().map(targets).unwrap_or_default();
         for service in old.into_iter().chain(new) {
-            self.pods
-                .extend(state.members.get(&service).into_iter().flatten().cloned());
+            self.pods.extend(state.members.get(&service).into_iter().flatten().cloned());
             self.policy_verdicts_of(&service, state);
             self.services.insert(service);
         }
@@ -120,9 +104,7 @@ impl Dirty {
     fn peer(&mut self, key: Key, before: &Before, state: &State) {
         let reference = ObjectRef::new(Kind::PeerAuthentication, &key.namespace, &key.name);
         let now_invalid = state.objects.invalid_one(&reference);
-        let valid = previous::<PeerAuthentication>(before)
-            .into_iter()
-            .chain(state.objects.get(&key));
+        let valid = previous::<PeerAuthentication>(before).into_iter().chain(state.objects.get(&key));
         let invalid = before.invalid.as_deref().into_iter().chain(now_invalid);
         let nothing = Map::new();
         let selectors: Vec<&Map> = valid
@@ -143,15 +125,9 @@ impl Dirty {
         }
         let mesh_wide = key.namespace == state.mesh.root;
         let within = |one: &Key| mesh_wide || one.namespace == key.namespace;
-        self.pods
-            .extend(state.records.keys().filter(|pod| within(pod)).cloned());
+        self.pods.extend(state.records.keys().filter(|pod| within(pod)).cloned());
         self.peers.extend(
-            state
-                .objects
-                .all::<PeerAuthentication>()
-                .map(|(one, _)| one)
-                .filter(|one| within(one))
-                .cloned(),
+            state.objects.all::<PeerAuthentication>().map(|(one, _)| one).filter(|one| within(one)).cloned(),
         );
     }
 
@@ -177,6 +153,5 @@ fn previous<T: Typed>(before: &Before) -> Option<&T> {
 /// Pods with these labels. Pods whose labels change are stale by themselves.
 fn pods_with<'a>(selector: &'a Map, namespace: &str, state: &'a State) -> impl Iterator<Item = Key> + 'a {
     let pods = state.objects.within::<Pod>(namespace);
-    pods.filter(|(_, pod)| selects(selector, &pod.meta.labels))
-        .map(|(key, _)| key.clone())
+    pods.filter(|(_, pod)| selects(selector, &pod.meta.labels)).map(|(key, _)| key.clone())
 }

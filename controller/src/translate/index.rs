@@ -14,15 +14,9 @@ impl State {
         for service in services(record) {
             self.members.entry(service).or_default().insert(key.clone());
         }
-        self.on_node
-            .entry(record.node.clone())
-            .or_default()
-            .insert(key.clone());
+        self.on_node.entry(record.node.clone()).or_default().insert(key.clone());
         for (policy, form) in &record.forms {
-            let spread = self
-                .spreads
-                .entry((policy.clone(), key.namespace.clone()))
-                .or_default();
+            let spread = self.spreads.entry((policy.clone(), key.namespace.clone())).or_default();
             spread.add(form, record.enrolled);
         }
         for lock in record.locks.resources(&key.namespace) {
@@ -78,13 +72,8 @@ impl State {
 
     /// Removes the locks that no pod lists any more.
     pub(crate) fn sweep_locks(&mut self) {
-        let unused: Vec<Arc<str>> = self
-            .tally
-            .locks
-            .iter()
-            .filter(|(_, count)| **count == 0)
-            .map(|(name, _)| name.clone())
-            .collect();
+        let unused: Vec<Arc<str>> =
+            self.tally.locks.iter().filter(|(_, count)| **count == 0).map(|(name, _)| name.clone()).collect();
         for name in unused {
             self.tally.locks.remove(&name);
             self.snapshot.authorizations.remove(&name);
@@ -101,24 +90,16 @@ pub(crate) fn changed_spreads(
     let seen = |record: Option<&Record>, policy: &Key| {
         record.and_then(|record| Some((record.forms.get(policy)?.clone(), record.enrolled)))
     };
-    let policies = [old, new]
-        .into_iter()
-        .flatten()
-        .flat_map(|record| record.forms.keys());
-    let changed: BTreeSet<Key> = policies
-        .filter(|policy| seen(old, policy) != seen(new, policy))
-        .cloned()
-        .collect();
+    let policies = [old, new].into_iter().flatten().flat_map(|record| record.forms.keys());
+    let changed: BTreeSet<Key> =
+        policies.filter(|policy| seen(old, policy) != seen(new, policy)).cloned().collect();
     let namespace = key.namespace.clone();
     changed.into_iter().map(move |policy| (policy, namespace.clone()))
 }
 
 /// The Services before a pod.
 pub(crate) fn services(record: &Record) -> impl Iterator<Item = Key> + '_ {
-    record
-        .members
-        .iter()
-        .map(|member| Key::new(&member.namespace, &member.service))
+    record.members.iter().map(|member| Key::new(&member.namespace, &member.service))
 }
 
 /// Removes one key from the set at a place, and the set with its last key.

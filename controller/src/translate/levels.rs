@@ -31,21 +31,13 @@ pub(crate) struct Peer {
 
 impl<'a> Levels<'a> {
     pub(crate) fn new(objects: &'a Objects, root: &'a str, namespace: &'a str) -> Self {
-        Self {
-            objects,
-            root,
-            namespace,
-        }
+        Self { objects, root, namespace }
     }
 
     /// The mode of the namespace, when no workload says otherwise.
     pub(crate) fn wider(&self) -> Effective {
         let mesh = peer::inherit(self.level(self.root), Effective::default());
-        if self.namespace == self.root {
-            mesh
-        } else {
-            peer::inherit(self.level(self.namespace), mesh)
-        }
+        if self.namespace == self.root { mesh } else { peer::inherit(self.level(self.namespace), mesh) }
     }
 
     /// What the PeerAuthentications without a selector ask for; one that was never valid asks for STRICT.
@@ -70,16 +62,11 @@ impl<'a> Levels<'a> {
             one.object.namespace == self.namespace && selector(one).is_some_and(of_selectors)
         };
         let all = self.objects.within::<PeerAuthentication>(self.namespace);
-        let matched = all
-            .filter(|(_, one)| selected && of_selectors(&one.spec.selector))
-            .map(|(key, _)| key.clone());
+        let matched =
+            all.filter(|(_, one)| selected && of_selectors(&one.spec.selector)).map(|(key, _)| key.clone());
         let matched = matched.collect();
         if self.objects.invalid(Kind::PeerAuthentication).any(closes) {
-            return Peer {
-                listed: Some(self.shared()),
-                matched,
-                won: None,
-            };
+            return Peer { listed: Some(self.shared()), matched, won: None };
         }
         let won = oldest(self.objects, self.namespace, of_selectors).filter(|_| selected);
         let outcome = match won {
@@ -92,21 +79,12 @@ impl<'a> Levels<'a> {
             Outcome::Closed => Some(self.shared()),
             Outcome::ClosedExcept(_) | Outcome::OpenExcept(_) => won.map(|(key, _)| own(key)),
         };
-        Peer {
-            listed,
-            matched,
-            won: won.map(|(key, _)| key.clone()),
-        }
+        Peer { listed, matched, won: won.map(|(key, _)| key.clone()) }
     }
 
     /// What a PeerAuthentication with a selector comes to.
     pub(crate) fn outcome(&self, one: &PeerAuthentication) -> Outcome {
-        let ports = one
-            .spec
-            .ports
-            .iter()
-            .map(|(port, mode)| (*port, asked(*mode)))
-            .collect();
+        let ports = one.spec.ports.iter().map(|(port, mode)| (*port, asked(*mode))).collect();
         peer::outcome(asked(one.spec.mode), &ports, self.wider())
     }
 
@@ -121,9 +99,7 @@ fn oldest<'a>(
     namespace: &str,
     fits: impl Fn(&Map) -> bool,
 ) -> Option<(&'a Key, &'a PeerAuthentication)> {
-    let all = objects
-        .within::<PeerAuthentication>(namespace)
-        .filter(|(_, one)| fits(&one.spec.selector));
+    let all = objects.within::<PeerAuthentication>(namespace).filter(|(_, one)| fits(&one.spec.selector));
     all.min_by_key(|(key, one)| (one.meta.creation.clone(), *key))
 }
 

@@ -17,10 +17,7 @@ impl Locks {
     /// Adds a Service: the pod's ports it leads to, and its waypoints.
     pub(crate) fn add(&mut self, targets: impl IntoIterator<Item = Option<u16>>, waypoints: &Waypoints) {
         for target in targets {
-            self.0
-                .entry(target)
-                .or_default()
-                .extend(waypoints.iter().cloned());
+            self.0.entry(target).or_default().extend(waypoints.iter().cloned());
         }
     }
 
@@ -31,40 +28,26 @@ impl Locks {
 
     /// The names of the resources.
     pub(crate) fn names(&self, namespace: &str) -> impl Iterator<Item = String> {
-        let names: Vec<String> = self
-            .0
-            .iter()
-            .map(|(port, ids)| format!("{namespace}/{}", name(*port, ids)))
-            .collect();
+        let names: Vec<String> =
+            self.0.iter().map(|(port, ids)| format!("{namespace}/{}", name(*port, ids))).collect();
         names.into_iter()
     }
 
     /// The resources, named after what they say, so that pods with equal locks share one.
     pub(crate) fn resources(&self, namespace: &str) -> Vec<Resource> {
-        self.0
-            .iter()
-            .map(|(port, waypoints)| resource(namespace, *port, waypoints))
-            .collect()
+        self.0.iter().map(|(port, waypoints)| resource(namespace, *port, waypoints)).collect()
     }
 }
 
 fn resource(namespace: &str, port: Option<u16>, waypoints: &Waypoints) -> Resource {
     let mut rule = Rule::default();
     if let Some(port) = port {
-        rule.clauses.push(clause(Match {
-            destination_ports: vec![port],
-            ..Match::default()
-        }));
+        rule.clauses.push(clause(Match { destination_ports: vec![port], ..Match::default() }));
     }
     if !waypoints.is_empty() {
-        let not_principals = waypoints
-            .iter()
-            .map(|one| StringMatch::Exact(one.principal().to_owned()))
-            .collect();
-        rule.clauses.push(clause(Match {
-            not_principals,
-            ..Match::default()
-        }));
+        let not_principals =
+            waypoints.iter().map(|one| StringMatch::Exact(one.principal().to_owned())).collect();
+        rule.clauses.push(clause(Match { not_principals, ..Match::default() }));
     }
     let head = Head {
         namespace,
@@ -81,9 +64,6 @@ fn name(port: Option<u16>, waypoints: &Waypoints) -> String {
     if waypoints.is_empty() {
         return format!("lock~{port}");
     }
-    let parts: Vec<&[u8]> = waypoints
-        .iter()
-        .map(|waypoint| waypoint.principal().as_bytes())
-        .collect();
+    let parts: Vec<&[u8]> = waypoints.iter().map(|waypoint| waypoint.principal().as_bytes()).collect();
     format!("lock~{port}~{}", &digest(&parts)[..16])
 }

@@ -25,20 +25,14 @@ impl Membership {
         }
         Some(Self::new(
             service,
-            tcp_ports(service)
-                .map(|port| (port.port, pod.port(&port.target())))
-                .collect(),
+            tcp_ports(service).map(|port| (port.port, pod.port(&port.target()))).collect(),
         ))
     }
 
     /// Of an endpoint in a slice of a Service without a selector.
     pub(crate) fn by_slice(service: &Service, slice: &EndpointSlice) -> Self {
         let ports = tcp_ports(service).map(|port| {
-            let mut found = slice
-                .spec
-                .ports
-                .iter()
-                .filter(|one| one.protocol == Protocol::Tcp);
+            let mut found = slice.spec.ports.iter().filter(|one| one.protocol == Protocol::Tcp);
             let found = found.find(|one| one.name == port.name);
             let target = found.and_then(|one| {
                 one.port.or(match port.target() {
@@ -52,10 +46,6 @@ impl Membership {
     }
 
     fn new(service: &Service, ports: Vec<(u16, Option<u16>)>) -> Self {
-        Self {
-            namespace: service.meta.namespace.clone(),
-            service: service.meta.name.clone(),
-            ports,
-        }
+        Self { namespace: service.meta.namespace.clone(), service: service.meta.name.clone(), ports }
     }
 }

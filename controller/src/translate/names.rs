@@ -15,11 +15,7 @@ pub struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        Self {
-            cluster: "Kubernetes".to_owned(),
-            domain: "cluster.local".to_owned(),
-            network: String::new(),
-        }
+        Self { cluster: "Kubernetes".to_owned(), domain: "cluster.local".to_owned(), network: String::new() }
     }
 }
 
@@ -41,10 +37,7 @@ impl Names {
 
     /// The resource name of an endpoint that is no pod.
     pub(crate) fn endpoint(&self, namespace: &str, slice: &str, address: &str) -> String {
-        format!(
-            "{}/discovery.k8s.io/EndpointSlice/{namespace}/{slice}/{address}",
-            self.cluster
-        )
+        format!("{}/discovery.k8s.io/EndpointSlice/{namespace}/{slice}/{address}", self.cluster)
     }
 
     /// The alias under which an address is looked up.

@@ -63,9 +63,7 @@ pub(crate) fn converted_name(name: &str) -> String {
 
 /// The shared policy; by workload selector, because a global one could not be taken back by one namespace.
 pub(crate) fn static_strict(root: &str) -> Resource {
-    let rule = Rule {
-        clauses: vec![clause(plaintext())],
-    };
+    let rule = Rule { clauses: vec![clause(plaintext())] };
     resource(root, STATIC_STRICT, &[rule])
 }
 
@@ -74,25 +72,12 @@ pub(crate) fn converted(namespace: &str, name: &str, outcome: &Outcome) -> Optio
     let rules = match outcome {
         Outcome::Open | Outcome::Closed => return None,
         Outcome::ClosedExcept(ports) => {
-            let elsewhere = Match {
-                not_destination_ports: ports.clone(),
-                ..Match::default()
-            };
-            vec![Rule {
-                clauses: vec![clause(plaintext()), clause(elsewhere)],
-            }]
+            let elsewhere = Match { not_destination_ports: ports.clone(), ..Match::default() };
+            vec![Rule { clauses: vec![clause(plaintext()), clause(elsewhere)] }]
         }
         Outcome::OpenExcept(ports) => {
-            let there = |port: &u16| Match {
-                destination_ports: vec![*port],
-                ..plaintext()
-            };
-            ports
-                .iter()
-                .map(|port| Rule {
-                    clauses: vec![clause(there(port))],
-                })
-                .collect()
+            let there = |port: &u16| Match { destination_ports: vec![*port], ..plaintext() };
+            ports.iter().map(|port| Rule { clauses: vec![clause(there(port))] }).collect()
         }
     };
     Some(resource(namespace, &converted_name(name), &rules))
@@ -100,20 +85,12 @@ pub(crate) fn converted(namespace: &str, name: &str, outcome: &Outcome) -> Optio
 
 /// Matches whoever presents no identity.
 fn plaintext() -> Match {
-    Match {
-        not_principals: vec![StringMatch::Presence],
-        ..Match::default()
-    }
+    Match { not_principals: vec![StringMatch::Presence], ..Match::default() }
 }
 
 fn resource(namespace: &str, name: &str, rules: &[Rule]) -> Resource {
-    let head = Head {
-        namespace,
-        name,
-        scope: Scope::WorkloadSelector,
-        action: PolicyAction::Deny,
-        dry_run: false,
-    };
+    let head =
+        Head { namespace, name, scope: Scope::WorkloadSelector, action: PolicyAction::Deny, dry_run: false };
     Form::new(rules, Default::default()).resource(&head)
 }
 
@@ -135,29 +112,15 @@ mod tests {
             (Some(S), &[], P, Outcome::Closed),
             (Some(S), &[(80, Some(P))], P, Outcome::ClosedExcept(vec![80])),
             (Some(S), &[(80, Some(S))], P, Outcome::Closed),
-            (
-                Some(S),
-                &[(80, None), (81, Some(P))],
-                P,
-                Outcome::ClosedExcept(vec![81]),
-            ),
+            (Some(S), &[(80, None), (81, Some(P))], P, Outcome::ClosedExcept(vec![81])),
             (None, &[(80, Some(P))], S, Outcome::ClosedExcept(vec![80])),
             (None, &[(80, Some(S))], P, Outcome::OpenExcept(vec![80])),
-            (
-                Some(P),
-                &[(80, Some(S)), (81, Some(S)), (82, None)],
-                S,
-                Outcome::OpenExcept(vec![80, 81]),
-            ),
+            (Some(P), &[(80, Some(S)), (81, Some(S)), (82, None)], S, Outcome::OpenExcept(vec![80, 81])),
             (Some(P), &[(80, Some(P))], S, Outcome::Open),
         ];
         for (asked, ports, wider, expected) in table {
             let ports = ports.iter().copied().collect();
-            assert_eq!(
-                outcome(*asked, &ports, *wider),
-                *expected,
-                "{asked:?} {ports:?} under {wider:?}"
-            );
+            assert_eq!(outcome(*asked, &ports, *wider), *expected, "{asked:?} {ports:?} under {wider:?}");
         }
     }
 }

@@ -101,13 +101,7 @@ impl Policy {
         let carried = read.as_ref().map(|read| &read.carried);
         let uses_ports = carried.is_some_and(super::authorization::Carried::uses_ports);
         let plain = carried.map(|carried| Arc::new(carried.form(&PodPorts::default(), &Waypoints::new())));
-        Self {
-            reach,
-            standing,
-            read,
-            plain,
-            uses_ports,
-        }
+        Self { reach, standing, read, plain, uses_ports }
     }
 
     /// Whether ztunnels are sent anything of it: a DENY without rules can deny nothing.
@@ -133,17 +127,10 @@ impl Policy {
 
     /// The Services of its namespace that it is attached to.
     pub(crate) fn services<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Key> + 'a {
-        let targets: &[TargetRef] = if let Reach::Targets(targets) = &self.reach {
-            targets
-        } else {
-            &[]
-        };
+        let targets: &[TargetRef] = if let Reach::Targets(targets) = &self.reach { targets } else { &[] };
         let services = targets.iter().filter(move |target| {
             target.kind == "Service"
-                && target
-                    .namespace
-                    .as_ref()
-                    .is_none_or(|own| own.is_empty() || own == namespace)
+                && target.namespace.as_ref().is_none_or(|own| own.is_empty() || own == namespace)
         });
         services.map(move |target| Key::new(namespace, &target.name))
     }
@@ -153,21 +140,14 @@ impl Policy {
         if waypoints.is_empty() && (!self.uses_ports || *ports == PodPorts::default()) {
             return self.plain.clone();
         }
-        self.read
-            .as_ref()
-            .map(|read| Arc::new(read.carried.form(ports, waypoints)))
+        self.read.as_ref().map(|read| Arc::new(read.carried.form(ports, waypoints)))
     }
 }
 
 impl Spread {
     pub(crate) fn add(&mut self, form: &Arc<Form>, enrolled: bool) {
-        self.forms
-            .entry(form.id.clone())
-            .or_insert_with(|| (form.clone(), 0))
-            .1 += 1;
-        form.ambiguous
-            .iter()
-            .for_each(|port| *self.ambiguous.entry(*port).or_default() += 1);
+        self.forms.entry(form.id.clone()).or_insert_with(|| (form.clone(), 0)).1 += 1;
+        form.ambiguous.iter().for_each(|port| *self.ambiguous.entry(*port).or_default() += 1);
         self.pods += 1;
         self.enrolled += usize::from(enrolled);
     }
@@ -194,39 +174,20 @@ impl Spread {
 
     /// What is to be published in `namespace` for the policy `key`, and how pods list it.
     pub(crate) fn plan(&self, key: &Key, policy: &Policy, namespace: &str) -> (Listing, Vec<Resource>) {
-        let Some(action) = policy
-            .read
-            .as_ref()
-            .map(|read| read.carried.action)
-            .filter(|_| policy.is_sent())
+        let Some(action) = policy.read.as_ref().map(|read| read.carried.action).filter(|_| policy.is_sent())
         else {
             return (Listing::Unlisted, Vec::new());
         };
         let own = key.namespace == namespace;
-        let name = if own {
-            key.name.clone()
-        } else {
-            format!("root~{}", key.name)
-        };
+        let name = if own { key.name.clone() } else { format!("root~{}", key.name) };
         let dry_run = policy.standing == Standing::DryRun;
-        let resource = |form: &Form, name: &str, scope| {
-            form.resource(&Head {
-                namespace,
-                name,
-                scope,
-                action,
-                dry_run,
-            })
-        };
+        let resource =
+            |form: &Form, name: &str, scope| form.resource(&Head { namespace, name, scope, action, dry_run });
         let forms: Vec<&Arc<Form>> = self.forms.values().map(|(form, _)| form).collect();
         match (&policy.reach, forms.as_slice()) {
             (Reach::Targets(_), _) | (Reach::Workloads(_), []) => (Listing::Unlisted, Vec::new()),
             (Reach::Namespace, []) => {
-                let all = policy
-                    .plain
-                    .iter()
-                    .map(|form| resource(form, &name, Scope::Namespace))
-                    .collect();
+                let all = policy.plain.iter().map(|form| resource(form, &name, Scope::Namespace)).collect();
                 (Listing::Unlisted, all)
             }
             (Reach::Namespace, [form]) => (Listing::Unlisted, vec![resource(form, &name, Scope::Namespace)]),
@@ -240,9 +201,8 @@ impl Spread {
                     .iter()
                     .map(|form| resource(form, &variant(form), Scope::WorkloadSelector))
                     .collect();
-                let list = several
-                    .iter()
-                    .map(|form| (form.id.clone(), format!("{namespace}/{}", variant(form))));
+                let list =
+                    several.iter().map(|form| (form.id.clone(), format!("{namespace}/{}", variant(form))));
                 (Listing::Many(list.collect()), all)
             }
         }

@@ -70,11 +70,7 @@ impl PodPorts {
 
     /// `ports` of an ALLOW: the literal number always, its target where that is certain.
     pub(crate) fn allowed(&self, ports: &[u16]) -> Vec<u16> {
-        sorted(
-            ports
-                .iter()
-                .flat_map(|&port| std::iter::once(port).chain(self.also(port))),
-        )
+        sorted(ports.iter().flat_map(|&port| std::iter::once(port).chain(self.also(port))))
     }
 
     /// `ports` of a DENY and `notPorts` of an ALLOW: everything the number may stand for, so that doubt closes.
@@ -84,10 +80,7 @@ impl PodPorts {
             return Ports::Unknown;
         }
         Ports::Some(sorted(
-            ports
-                .iter()
-                .copied()
-                .chain(targets().flat_map(|targets| targets.ports.iter().copied())),
+            ports.iter().copied().chain(targets().flat_map(|targets| targets.ports.iter().copied())),
         ))
     }
 }
@@ -108,40 +101,12 @@ mod tests {
         type Row<'a> = (&'a [u16], &'a [(u16, Option<u16>)], u16, &'a [u16], Ports, bool);
         let table: &[Row<'_>] = &[
             (&[], &[], 80, &[80], some(&[80]), false),
-            (
-                &[5678],
-                &[(80, Some(5678))],
-                80,
-                &[80, 5678],
-                some(&[80, 5678]),
-                false,
-            ),
+            (&[5678], &[(80, Some(5678))], 80, &[80, 5678], some(&[80, 5678]), false),
             (&[5678], &[(80, Some(5678))], 5678, &[5678], some(&[5678]), false),
             (&[80, 5678], &[(80, Some(5678))], 80, &[80], some(&[80]), false),
-            (
-                &[],
-                &[(80, Some(5678)), (8080, Some(80))],
-                80,
-                &[80],
-                some(&[80]),
-                false,
-            ),
-            (
-                &[],
-                &[(80, Some(1)), (80, Some(1))],
-                80,
-                &[1, 80],
-                some(&[1, 80]),
-                false,
-            ),
-            (
-                &[],
-                &[(80, Some(1)), (80, Some(2))],
-                80,
-                &[80],
-                some(&[1, 2, 80]),
-                true,
-            ),
+            (&[], &[(80, Some(5678)), (8080, Some(80))], 80, &[80], some(&[80]), false),
+            (&[], &[(80, Some(1)), (80, Some(1))], 80, &[1, 80], some(&[1, 80]), false),
+            (&[], &[(80, Some(1)), (80, Some(2))], 80, &[80], some(&[1, 2, 80]), true),
             (&[], &[(80, None)], 80, &[80], Ports::Unknown, true),
             (&[], &[(80, Some(1)), (80, None)], 80, &[80], Ports::Unknown, true),
             (&[], &[(81, None)], 80, &[80], some(&[80]), false),

@@ -66,19 +66,10 @@ impl Mesh {
     /// From the mesh configuration, or its defaults.
     pub(crate) fn new(objects: &Objects) -> Self {
         let defaults = MeshConfigSpec::default();
-        let spec = objects
-            .all::<MeshConfig>()
-            .next()
-            .map_or(&defaults, |(_, config)| &config.spec);
-        let domains = TrustDomains {
-            own: spec.trust_domain.clone(),
-            aliases: spec.trust_domain_aliases.clone(),
-        };
-        Self {
-            root: spec.root_namespace.clone(),
-            domains,
-            placement: spec.policy.placement,
-        }
+        let spec = objects.all::<MeshConfig>().next().map_or(&defaults, |(_, config)| &config.spec);
+        let domains =
+            TrustDomains { own: spec.trust_domain.clone(), aliases: spec.trust_domain_aliases.clone() };
+        Self { root: spec.root_namespace.clone(), domains, placement: spec.policy.placement }
     }
 }
 
@@ -115,9 +106,7 @@ impl Policies {
         let root = Some(root).filter(|root| *root != own);
         let namespaces = std::iter::once(own).chain(root);
         let all = namespaces.flat_map(|namespace| {
-            self.all
-                .range(Key::new(namespace, "")..)
-                .take_while(move |(key, _)| key.namespace == namespace)
+            self.all.range(Key::new(namespace, "")..).take_while(move |(key, _)| key.namespace == namespace)
         });
         all.filter(|(_, policy)| policy.covers(&pod.meta.labels))
     }
@@ -127,10 +116,7 @@ impl Policies {
         match service.meta.annotation(WAYPOINT_ONLY) {
             Some("false") => None,
             Some("true") => Some(Locking::Annotation),
-            _ => self
-                .attached(&Key::of(&service.meta))
-                .next()
-                .map(|_| Locking::Policies),
+            _ => self.attached(&Key::of(&service.meta)).next().map(|_| Locking::Policies),
         }
     }
 
@@ -175,9 +161,7 @@ pub(crate) fn build(
     if covered {
         let needed = policies.covering(pod, &mesh.root);
         let form = |policy: &Policy| policy.form(&record.ports, &record.waypoints);
-        record.forms = needed
-            .filter_map(|(key, policy)| Some((key.clone(), form(policy)?)))
-            .collect();
+        record.forms = needed.filter_map(|(key, policy)| Some((key.clone(), form(policy)?))).collect();
         record.peer = Levels::new(objects, &mesh.root, &pod.meta.namespace).peer(&pod.meta.labels);
         if mesh.placement == PolicyPlacement::Ambit {
             record.locks = locks(&record.members, objects, policies);
@@ -198,9 +182,7 @@ fn members(pod: &Pod, objects: &Objects, slices: &BTreeSet<Key>) -> Vec<Membersh
         if let Some(service) =
             service.filter(|service| service.spec.selector.is_empty() && super::service::is_served(service))
         {
-            members
-                .entry(service.meta.name.clone())
-                .or_insert_with(|| Membership::by_slice(service, slice));
+            members.entry(service.meta.name.clone()).or_insert_with(|| Membership::by_slice(service, slice));
         }
     }
     members.into_values().collect()
@@ -220,11 +202,7 @@ fn locks(members: &[Membership], objects: &Objects, policies: &Policies) -> Lock
 
 /// The pods a slice names, in its own namespace.
 pub(crate) fn pods_of(slice: &EndpointSlice) -> impl Iterator<Item = Key> + '_ {
-    let named = slice
-        .spec
-        .endpoints
-        .iter()
-        .filter(|endpoint| workload::is_pod(endpoint));
+    let named = slice.spec.endpoints.iter().filter(|endpoint| workload::is_pod(endpoint));
     let named = named.filter_map(|endpoint| endpoint.target_ref.as_ref());
     named.map(|target| Key::new(&slice.meta.namespace, &target.name))
 }

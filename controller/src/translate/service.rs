@@ -21,11 +21,7 @@ pub(crate) fn is_served(service: &Service) -> bool {
 
 /// A Service's TCP ports; the mesh carries no other.
 pub(crate) fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
-    service
-        .spec
-        .ports
-        .iter()
-        .filter(|port| port.protocol == Protocol::Tcp)
+    service.spec.ports.iter().filter(|port| port.protocol == Protocol::Tcp)
 }
 
 /// The Service's resource; `None` when the mesh does not carry its traffic.
@@ -44,11 +40,7 @@ pub(crate) fn translate(service: &Service, names: &Names) -> Option<Resource> {
         hostname: names.hostname(&meta.namespace, &meta.name),
         addresses: ips
             .iter()
-            .map(|ip| NetworkAddress {
-                network: names.network.clone(),
-                address: octets(*ip),
-                length: None,
-            })
+            .map(|ip| NetworkAddress { network: names.network.clone(), address: octets(*ip), length: None })
             .collect(),
         ports: tcp_ports(service).map(port).collect(),
         load_balancing: load_balancing(service),
@@ -56,16 +48,9 @@ pub(crate) fn translate(service: &Service, names: &Names) -> Option<Resource> {
         canonical: true,
         ..WireService::default()
     };
-    let body = Address {
-        r#type: Some(address::Type::Service(message)),
-    }
-    .encode_to_vec();
+    let body = Address { r#type: Some(address::Type::Service(message)) }.encode_to_vec();
     let aliases = ips.iter().map(|ip| names.alias(*ip)).collect();
-    Some(Resource::new(
-        names.service(&meta.namespace, &meta.name),
-        aliases,
-        body.into(),
-    ))
+    Some(Resource::new(names.service(&meta.namespace, &meta.name), aliases, body.into()))
 }
 
 fn port(port: &ServicePort) -> Port {
@@ -74,11 +59,7 @@ fn port(port: &ServicePort) -> Port {
         // Every endpoint may give the name another number; each says so itself.
         IntOrString::Name(_) => 0,
     };
-    Port {
-        service_port: u32::from(port.port),
-        target_port,
-        app_protocol: app_protocol(port).into(),
-    }
+    Port { service_port: u32::from(port.port), target_port, app_protocol: app_protocol(port).into() }
 }
 
 /// `appProtocol`, else the part of the port's name before its first dash.
@@ -111,33 +92,20 @@ fn app_protocol(port: &ServicePort) -> AppProtocol {
 fn load_balancing(service: &Service) -> Option<LoadBalancing> {
     let spec = &service.spec;
     let annotated = service.meta.annotation(TRAFFIC_DISTRIBUTION).unwrap_or_default();
-    let distribution = if spec.traffic_distribution.is_empty() {
-        annotated
-    } else {
-        &spec.traffic_distribution
-    };
+    let distribution =
+        if spec.traffic_distribution.is_empty() { annotated } else { &spec.traffic_distribution };
     let (mode, scopes): (Mode, &[Scope]) = match (spec.internal_traffic_policy, distribution) {
         (InternalTrafficPolicy::Local, _) => (Mode::Strict, &[Scope::Node]),
         (_, "PreferClose" | "PreferSameZone") => {
             (Mode::Failover, &[Scope::Network, Scope::Region, Scope::Zone])
         }
-        (_, "PreferSameNode") => (
-            Mode::Failover,
-            &[
-                Scope::Network,
-                Scope::Region,
-                Scope::Zone,
-                Scope::Subzone,
-                Scope::Node,
-            ],
-        ),
+        (_, "PreferSameNode") => {
+            (Mode::Failover, &[Scope::Network, Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node])
+        }
         _ => (Mode::UnspecifiedMode, &[]),
     };
-    let health = if spec.publish_not_ready_addresses {
-        HealthPolicy::AllowAll
-    } else {
-        HealthPolicy::OnlyHealthy
-    };
+    let health =
+        if spec.publish_not_ready_addresses { HealthPolicy::AllowAll } else { HealthPolicy::OnlyHealthy };
     let message = LoadBalancing {
         routing_preference: scopes.iter().map(|scope| i32::from(*scope)).collect(),
         mode: mode.into(),
@@ -180,11 +148,7 @@ mod tests {
             ("something.else/x", "http", AppProtocol::Unknown),
         ];
         for (app, name, expected) in table {
-            let port = ServicePort {
-                name: name.into(),
-                app_protocol: app.into(),
-                ..ServicePort::default()
-            };
+            let port = ServicePort { name: name.into(), app_protocol: app.into(), ..ServicePort::default() };
             assert_eq!(app_protocol(&port), expected, "appProtocol {app:?} name {name:?}");
         }
     }
@@ -193,11 +157,7 @@ mod tests {
     fn only_tcp_ports_are_carried() {
         let mut service = Service::default();
         for (port, protocol) in [(53, Protocol::Udp), (53, Protocol::Tcp), (132, Protocol::Sctp)] {
-            service.spec.ports.push(ServicePort {
-                port,
-                protocol,
-                ..ServicePort::default()
-            });
+            service.spec.ports.push(ServicePort { port, protocol, ..ServicePort::default() });
         }
         let ports: BTreeSet<u16> = tcp_ports(&service).map(|port| port.port).collect();
         assert_eq!(ports, BTreeSet::from([53]));

@@ -16,7 +16,7 @@ use super::dirty::{Dirty, policy_ref};
 use super::index::changed_spreads;
 use super::levels::Levels;
 use super::names::Names;
-use super::policies::{Policy, Spread};
+use super::policies::{Listing, Policy, Spread};
 use super::record::{self, Mesh, Policies, Record};
 use super::workload::{self, Surroundings};
 use super::{Recomputed, peer, service};
@@ -100,7 +100,7 @@ impl State {
         }
         self.sweep_locks();
         self.refresh_copies(dirty);
-        let mut stale_lists = BTreeSet::new();
+        let mut stale_lists = std::mem::take(&mut dirty.lists);
         for spread in &dirty.spreads {
             count.policies += 1;
             dirty.verdicts.insert(policy_ref(&spread.0));
@@ -138,23 +138,21 @@ impl State {
         self.policies.set(key, policy);
         let policy = self.policies.all.get(key);
         let mesh_wide = key.namespace == self.mesh.root;
-        let from = if mesh_wide {
-            Key::new("", "")
-        } else {
-            Key::new(&key.namespace, "")
-        };
+        let from = if mesh_wide { Key::new("", "") } else { Key::new(&key.namespace, "") };
         let pods = self.records.range_mut(from..);
         for (pod, record) in pods.take_while(|(pod, _)| mesh_wide || pod.namespace == key.namespace) {
             let labels = self.objects.get::<Pod>(pod).map(|pod| &pod.meta.labels);
-            let covers = labels
-                .zip(policy)
-                .filter(|(labels, policy)| record.covered && policy.covers(labels));
+            let covers =
+                labels.zip(policy).filter(|(labels, policy)| record.covered && policy.covers(labels));
             let form = covers.and_then(|(_, policy)| policy.form(&record.ports, &record.waypoints));
-            let spread = self
-                .spreads
-                .entry((key.clone(), pod.namespace.clone()))
-                .or_default();
-            if let Some(old) = record.forms.remove(key) {
+            let spread = self.spreads.entry((key.clone(), pod.namespace.clone())).or_default();
+            let old = record.forms.remove(key);
+            if spread.listing != Listing::Unlisted
+                && old.as_ref().map(|one| &one.id) != form.as_ref().map(|one| &one.id)
+            {
+                dirty.lists.insert(pod.clone());
+            }
+            if let Some(old) = old {
                 spread.remove(&old, record.enrolled);
             }
             if let Some(form) = form {
@@ -162,21 +160,14 @@ impl State {
                 record.forms.insert(key.clone(), form);
             }
         }
-        let everywhere = self
-            .spreads
-            .range((key.clone(), String::new())..)
-            .take_while(|((one, _), _)| one == key);
+        let everywhere =
+            self.spreads.range((key.clone(), String::new())..).take_while(|((one, _), _)| one == key);
         dirty.spreads.extend(everywhere.map(|(spread, _)| spread.clone()));
         dirty.spreads.insert((key.clone(), key.namespace.clone()));
         if mesh_wide {
-            let namespaces = self
-                .objects
-                .all::<Namespace>()
-                .map(|(one, _)| &one.name)
-                .chain(self.tally.pods.keys());
-            dirty
-                .spreads
-                .extend(namespaces.map(|namespace| (key.clone(), namespace.clone())));
+            let namespaces =
+                self.objects.all::<Namespace>().map(|(one, _)| &one.name).chain(self.tally.pods.keys());
+            dirty.spreads.extend(namespaces.map(|namespace| (key.clone(), namespace.clone())));
         }
     }
 
@@ -184,14 +175,9 @@ impl State {
     fn refresh_copies(&self, dirty: &mut Dirty) {
         let root = self.mesh.root.as_str();
         for namespace in &dirty.namespaces {
-            let policies = self
-                .policies
-                .all
-                .range(Key::new(root, "")..)
-                .take_while(|(key, _)| key.namespace == root);
-            dirty
-                .spreads
-                .extend(policies.map(|(key, _)| (key.clone(), namespace.clone())));
+            let policies =
+                self.policies.all.range(Key::new(root, "")..).take_while(|(key, _)| key.namespace == root);
+            dirty.spreads.extend(policies.map(|(key, _)| (key.clone(), namespace.clone())));
         }
     }
 
@@ -213,9 +199,7 @@ impl State {
         if let Some(new) = &new {
             self.remember(key, new);
         }
-        dirty
-            .spreads
-            .extend(changed_spreads(key, old.as_ref(), new.as_ref()));
+        dirty.spreads.extend(changed_spreads(key, old.as_ref(), new.as_ref()));
         if old.is_none() != new.is_none() {
             // The first pod brings a namespace into being, the last takes it away; copies follow.
             let count = self.tally.pods.get(&key.namespace).map_or(0, |pods| pods.present);
@@ -236,9 +220,8 @@ impl State {
                 && (self.tally.pods.contains_key(namespace)
                     || self.objects.get::<Namespace>(&Key::new("", namespace)).is_some()));
         let policy = self.policies.all.get(key).filter(|_| exists);
-        let (listing, resources) = policy
-            .map(|policy| spread.plan(key, policy, namespace))
-            .unwrap_or_default();
+        let (listing, resources) =
+            policy.map(|policy| spread.plan(key, policy, namespace)).unwrap_or_default();
         let published: Vec<Arc<str>> = resources.iter().map(|one| one.name.clone()).collect();
         for name in spread.published.iter().filter(|name| !published.contains(name)) {
             self.snapshot.authorizations.remove(name);
@@ -254,15 +237,10 @@ impl State {
                 .range(Key::new(namespace, "")..)
                 .take_while(|(pod, _)| pod.namespace == *namespace);
             stale_lists.extend(
-                pods.filter(|(_, record)| record.forms.contains_key(key))
-                    .map(|(pod, _)| pod.clone()),
+                pods.filter(|(_, record)| record.forms.contains_key(key)).map(|(pod, _)| pod.clone()),
             );
         }
-        if self
-            .spreads
-            .get(at)
-            .is_some_and(|spread| spread.pods == 0 && spread.published.is_empty())
-        {
+        if self.spreads.get(at).is_some_and(|spread| spread.pods == 0 && spread.published.is_empty()) {
             self.spreads.remove(at);
         }
     }
@@ -295,11 +273,7 @@ impl State {
 
     fn refresh_service(&mut self, key: &Key) {
         let name: Arc<str> = self.names.service(&key.namespace, &key.name).into();
-        match self
-            .objects
-            .get::<Service>(key)
-            .and_then(|one| service::translate(one, &self.names))
-        {
+        match self.objects.get::<Service>(key).and_then(|one| service::translate(one, &self.names)) {
             Some(resource) => put(&mut self.snapshot.addresses, resource),
             None => drop(self.snapshot.addresses.remove(&name)),
         }
@@ -315,18 +289,11 @@ impl State {
         };
         let slice = self.objects.get::<EndpointSlice>(key);
         let service = slice.and_then(|slice| self.objects.get(&Key::new(&key.namespace, slice.service()?)));
-        let resources = slice
-            .zip(service)
-            .map(|(slice, service)| workload::of_slice(slice, service, &around));
+        let resources =
+            slice.zip(service).map(|(slice, service)| workload::of_slice(slice, service, &around));
         let resources = resources.unwrap_or_default();
         let new: Vec<Arc<str>> = resources.iter().map(|one| one.name.clone()).collect();
-        for name in self
-            .endpoints
-            .remove(key)
-            .unwrap_or_default()
-            .iter()
-            .filter(|name| !new.contains(name))
-        {
+        for name in self.endpoints.remove(key).unwrap_or_default().iter().filter(|name| !new.contains(name)) {
             self.snapshot.addresses.remove(name);
         }
         for resource in resources {

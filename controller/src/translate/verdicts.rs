@@ -28,16 +28,14 @@ impl Dirty {
         state: &State,
     ) {
         let services = records.flat_map(index::services);
-        self.verdicts
-            .extend(services.map(|one| ObjectRef::new(Kind::Service, &one.namespace, &one.name)));
+        self.verdicts.extend(services.map(|one| ObjectRef::new(Kind::Service, &one.namespace, &one.name)));
         self.peer_verdicts(&key.namespace, state);
     }
 
     /// Marks what follows from the keys that were stale.
     pub(crate) fn close_verdicts(&mut self, state: &State) {
         for key in &self.services {
-            self.verdicts
-                .insert(ObjectRef::new(Kind::Service, &key.namespace, &key.name));
+            self.verdicts.insert(ObjectRef::new(Kind::Service, &key.namespace, &key.name));
         }
         for namespace in self.peers.clone().iter().map(|key| &key.namespace) {
             self.peer_verdicts(namespace, state);
@@ -80,9 +78,7 @@ impl State {
             kind if kind.standing() == KindStanding::NotYetEnforced => status::not_yet(kind),
             _ => Vec::new(),
         };
-        conditions
-            .iter_mut()
-            .for_each(|one| one.observed_generation = generation);
+        conditions.iter_mut().for_each(|one| one.observed_generation = generation);
         Some(conditions)
     }
 
@@ -106,10 +102,8 @@ impl State {
         if !policy.is_sent() {
             return PolicyOutcome::Empty;
         }
-        let spreads = self
-            .spreads
-            .range((key.clone(), String::new())..)
-            .take_while(|((one, _), _)| one == key);
+        let spreads =
+            self.spreads.range((key.clone(), String::new())..).take_while(|((one, _), _)| one == key);
         let mut coverage = Coverage::default();
         let mut ambiguous = BTreeSet::new();
         for (_, spread) in spreads {
@@ -117,26 +111,19 @@ impl State {
             coverage.enrolled += spread.enrolled;
             ambiguous.extend(spread.ambiguous());
         }
-        PolicyOutcome::Carried {
-            coverage,
-            ambiguous: ambiguous.into_iter().collect(),
-        }
+        PolicyOutcome::Carried { coverage, ambiguous: ambiguous.into_iter().collect() }
     }
 
     fn targets(&self, key: &Key, targets: &[TargetRef]) -> Targets {
         let mut sorted = Targets::default();
         for target in targets {
-            let elsewhere = target
-                .namespace
-                .as_ref()
-                .is_some_and(|one| !one.is_empty() && *one != key.namespace);
+            let elsewhere =
+                target.namespace.as_ref().is_some_and(|one| !one.is_empty() && *one != key.namespace);
             if target.kind != "Service" {
                 sorted.others.push(format!("{} {}", target.kind, target.name));
                 continue;
             }
-            let service = self
-                .objects
-                .get::<Service>(&Key::new(&key.namespace, &target.name));
+            let service = self.objects.get::<Service>(&Key::new(&key.namespace, &target.name));
             match service.filter(|_| !elsewhere) {
                 None => sorted.missing.push(format!("Service {}", target.name)),
                 Some(service) if Policies::waived(service) => {
@@ -163,10 +150,7 @@ impl State {
             if count.matched > 0 && count.won == 0 {
                 return Some(PeerOutcome::Overridden(None));
             }
-            let coverage = Coverage {
-                pods: count.won,
-                enrolled: count.enrolled,
-            };
+            let coverage = Coverage { pods: count.won, enrolled: count.enrolled };
             return Some(PeerOutcome::Counts { coverage, disables });
         }
         let winner = Levels::new(&self.objects, &self.mesh.root, &key.namespace).winner();
@@ -176,11 +160,7 @@ impl State {
             ));
         }
         let mut coverage = Coverage::default();
-        for (_, pods) in self
-            .tally
-            .pods
-            .iter()
-            .filter(|(namespace, _)| root || **namespace == key.namespace)
+        for (_, pods) in self.tally.pods.iter().filter(|(namespace, _)| root || **namespace == key.namespace)
         {
             coverage.pods += pods.covered;
             coverage.enrolled += pods.enrolled;
@@ -189,11 +169,7 @@ impl State {
     }
 
     fn service_outcome(&self, key: &Key, service: &Service) -> ServiceOutcome {
-        let policies: Vec<String> = self
-            .policies
-            .attached(key)
-            .map(|policy| policy.name.clone())
-            .collect();
+        let policies: Vec<String> = self.policies.attached(key).map(|policy| policy.name.clone()).collect();
         if Policies::waived(service) && !policies.is_empty() {
             return ServiceOutcome::Waived(policies);
         }
@@ -213,22 +189,14 @@ impl State {
 
     /// The Services that lock a port this one leads to.
     fn sharing(&self, key: &Key) -> BTreeSet<String> {
-        let pods = self
-            .members
-            .get(key)
-            .into_iter()
-            .flatten()
-            .filter_map(|pod| self.records.get(pod));
+        let pods = self.members.get(key).into_iter().flatten().filter_map(|pod| self.records.get(pod));
         let mut names = BTreeSet::new();
         for record in pods.filter(|record| !record.locks.is_empty()) {
             let own = record.members.iter().find(|member| member.service == key.name);
-            let own: Vec<Option<u16>> = own
-                .map(|own| own.ports.iter().map(|(_, target)| *target).collect())
-                .unwrap_or_default();
+            let own: Vec<Option<u16>> =
+                own.map(|own| own.ports.iter().map(|(_, target)| *target).collect()).unwrap_or_default();
             for other in record.members.iter().filter(|other| other.service != key.name) {
-                let locking = self
-                    .objects
-                    .get::<Service>(&Key::new(&other.namespace, &other.service));
+                let locking = self.objects.get::<Service>(&Key::new(&other.namespace, &other.service));
                 let locks = locking.is_some_and(|service| self.policies.locking(service).is_some());
                 let meets = |target: &Option<u16>| target.is_none() || own.contains(target);
                 if locks && !own.is_empty() && other.ports.iter().any(|(_, target)| meets(target)) {

@@ -53,12 +53,7 @@ pub(crate) fn of_pod(pod: &Pod, around: &Surroundings<'_>) -> Resource {
         namespace: meta.namespace.clone(),
         addresses: pod.ips().into_iter().map(octets).collect(),
         network: names.network.clone(),
-        tunnel_protocol: if is_enrolled(pod) {
-            TunnelProtocol::Hbone
-        } else {
-            TunnelProtocol::None
-        }
-        .into(),
+        tunnel_protocol: if is_enrolled(pod) { TunnelProtocol::Hbone } else { TunnelProtocol::None }.into(),
         trust_domain: written_trust_domain(around.trust_domain),
         service_account: pod.service_account().to_owned(),
         node: pod.spec.node_name.clone(),
@@ -66,11 +61,7 @@ pub(crate) fn of_pod(pod: &Pod, around: &Surroundings<'_>) -> Resource {
         canonical_revision: canonical_revision(meta),
         workload_type: owner.kind.into(),
         workload_name: owner.name,
-        services: around
-            .members
-            .iter()
-            .map(|member| (names_of(member, names), port_list(member)))
-            .collect(),
+        services: around.members.iter().map(|member| (names_of(member, names), port_list(member))).collect(),
         authorization_policies: around.policies.to_vec(),
         status: status(healthy).into(),
         cluster_id: names.cluster.clone(),
@@ -79,11 +70,7 @@ pub(crate) fn of_pod(pod: &Pod, around: &Surroundings<'_>) -> Resource {
         ..Workload::default()
     };
     // Pods of the node's network share its address, which therefore finds none of them.
-    let aliases = if pod.spec.host_network {
-        Vec::new()
-    } else {
-        pod.ips()
-    };
+    let aliases = if pod.spec.host_network { Vec::new() } else { pod.ips() };
     resource(message, aliases.into_iter().map(|ip| names.alias(ip)).collect())
 }
 
@@ -93,9 +80,7 @@ pub(crate) fn of_slice(slice: &EndpointSlice, service: &Service, around: &Surrou
         return Vec::new();
     }
     let strangers = slice.spec.endpoints.iter().filter(|endpoint| !is_pod(endpoint));
-    strangers
-        .filter_map(|endpoint| of_endpoint(slice, service, endpoint, around))
-        .collect()
+    strangers.filter_map(|endpoint| of_endpoint(slice, service, endpoint, around)).collect()
 }
 
 fn of_endpoint(
@@ -128,18 +113,13 @@ fn of_endpoint(
 
 /// Whether an endpoint stands for a pod, which speaks for itself.
 pub(crate) fn is_pod(endpoint: &Endpoint) -> bool {
-    endpoint
-        .target_ref
-        .as_ref()
-        .is_some_and(|target| target.kind == "Pod")
+    endpoint.target_ref.as_ref().is_some_and(|target| target.kind == "Pod")
 }
 
 /// The pod's declared TCP ports.
 pub(crate) fn container_ports(pod: &Pod) -> impl Iterator<Item = u16> {
     let ports = pod.serving_containers().flat_map(|container| &container.ports);
-    ports
-        .filter(|port| port.protocol == Protocol::Tcp)
-        .map(|port| port.container_port)
+    ports.filter(|port| port.protocol == Protocol::Tcp).map(|port| port.container_port)
 }
 
 struct Owner {
@@ -160,9 +140,7 @@ fn owner(pod: &Pod) -> Owner {
             _ => (WorkloadType::Pod, owner.name.clone()),
         },
     };
-    let name = meta
-        .label("service.istio.io/workload-name")
-        .map_or(name, str::to_owned);
+    let name = meta.label("service.istio.io/workload-name").map_or(name, str::to_owned);
     Owner { kind, name }
 }
 
@@ -188,67 +166,34 @@ fn of_job(name: &str) -> (WorkloadType, String) {
 
 fn canonical_name(meta: &ObjectMeta, workload: &str) -> String {
     let keys = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
-    keys.iter()
-        .find_map(|key| meta.label(key))
-        .unwrap_or(workload)
-        .to_owned()
+    keys.iter().find_map(|key| meta.label(key)).unwrap_or(workload).to_owned()
 }
 
 fn canonical_revision(meta: &ObjectMeta) -> String {
-    let keys = [
-        "service.istio.io/canonical-revision",
-        "app.kubernetes.io/version",
-        "version",
-    ];
-    keys.iter()
-        .find_map(|key| meta.label(key))
-        .unwrap_or("latest")
-        .to_owned()
+    let keys = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+    keys.iter().find_map(|key| meta.label(key)).unwrap_or("latest").to_owned()
 }
 
 fn locality(node: &ObjectMeta) -> Option<Locality> {
-    let label = |keys: [&str; 2]| {
-        keys.iter()
-            .find_map(|key| node.label(key))
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let label = |keys: [&str; 2]| keys.iter().find_map(|key| node.label(key)).unwrap_or_default().to_owned();
     let locality = Locality {
-        region: label([
-            "topology.kubernetes.io/region",
-            "failure-domain.beta.kubernetes.io/region",
-        ]),
-        zone: label([
-            "topology.kubernetes.io/zone",
-            "failure-domain.beta.kubernetes.io/zone",
-        ]),
+        region: label(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
+        zone: label(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
         subzone: label(["topology.istio.io/subzone", "topology.istio.io/subzone"]),
     };
     (locality != Locality::default()).then_some(locality)
 }
 
 fn status(healthy: bool) -> WorkloadStatus {
-    if healthy {
-        WorkloadStatus::Healthy
-    } else {
-        WorkloadStatus::Unhealthy
-    }
+    if healthy { WorkloadStatus::Healthy } else { WorkloadStatus::Unhealthy }
 }
 
 fn network_mode(host: bool) -> NetworkMode {
-    if host {
-        NetworkMode::HostNetwork
-    } else {
-        NetworkMode::Standard
-    }
+    if host { NetworkMode::HostNetwork } else { NetworkMode::Standard }
 }
 
 fn written_trust_domain(domain: &str) -> String {
-    if domain == DEFAULT_TRUST_DOMAIN {
-        String::new()
-    } else {
-        domain.to_owned()
-    }
+    if domain == DEFAULT_TRUST_DOMAIN { String::new() } else { domain.to_owned() }
 }
 
 fn names_of(member: &Membership, names: &Names) -> String {
@@ -256,10 +201,7 @@ fn names_of(member: &Membership, names: &Names) -> String {
 }
 
 fn port_list(member: &Membership) -> PortList {
-    let ports = member
-        .ports
-        .iter()
-        .filter_map(|(service, target)| Some((*service, (*target)?)));
+    let ports = member.ports.iter().filter_map(|(service, target)| Some((*service, (*target)?)));
     PortList {
         ports: ports
             .map(|(service, target)| Port {
@@ -273,9 +215,6 @@ fn port_list(member: &Membership) -> PortList {
 
 fn resource(message: Workload, aliases: Vec<String>) -> Resource {
     let name = message.uid.clone();
-    let body = Address {
-        r#type: Some(address::Type::Workload(message)),
-    }
-    .encode_to_vec();
+    let body = Address { r#type: Some(address::Type::Workload(message)) }.encode_to_vec();
     Resource::new(name, aliases, body.into())
 }

@@ -44,28 +44,15 @@ pub(crate) fn read(policy: &crd::AuthorizationPolicy, domains: &TrustDomains) ->
         Action::Audit => return None,
     };
     let mut beyond = BTreeSet::new();
-    let rules = policy
-        .spec
-        .rules
-        .iter()
-        .flat_map(|rule| read_rule(rule, action, domains, &mut beyond))
-        .collect();
-    Some(Read {
-        carried: Carried { action, rules },
-        beyond,
-    })
+    let rules =
+        policy.spec.rules.iter().flat_map(|rule| read_rule(rule, action, domains, &mut beyond)).collect();
+    Some(Read { carried: Carried { action, rules }, beyond })
 }
 
 /// What stands in for a policy of which no version was ever valid: it denies everything it covers.
 pub(crate) fn closed() -> Read {
-    let carried = Carried {
-        action: PolicyAction::Deny,
-        rules: vec![Rule::default()],
-    };
-    Read {
-        carried,
-        beyond: BTreeSet::new(),
-    }
+    let carried = Carried { action: PolicyAction::Deny, rules: vec![Rule::default()] };
+    Read { carried, beyond: BTreeSet::new() }
 }
 
 fn read_rule(
@@ -77,12 +64,8 @@ fn read_rule(
     let from: Vec<Term> = rule.from.iter().map(|one| source(one, domains)).collect();
     let to: Vec<Term> = rule.to.iter().map(operation).collect();
     let when: Vec<Term> = rule.when.iter().map(|one| condition(one, domains)).collect();
-    let names: BTreeSet<String> = from
-        .iter()
-        .chain(&to)
-        .chain(&when)
-        .flat_map(|term| term.beyond.clone())
-        .collect();
+    let names: BTreeSet<String> =
+        from.iter().chain(&to).chain(&when).flat_map(|term| term.beyond.clone()).collect();
     let is_left_out = action == PolicyAction::Allow && !names.is_empty();
     beyond.extend(names);
     if is_left_out {
@@ -94,9 +77,7 @@ fn read_rule(
         .collect();
     split(from)
         .into_iter()
-        .map(|clauses| Rule {
-            clauses: clauses.into_iter().chain(rest.clone()).collect(),
-        })
+        .map(|clauses| Rule { clauses: clauses.into_iter().chain(rest.clone()).collect() })
         .collect()
 }
 
@@ -108,10 +89,7 @@ fn split(from: Vec<Term>) -> Vec<Vec<Clause>> {
         return vec![alternatives(from.into_iter().map(Term::merged).collect())];
     }
     let rule = |mut term: Term| {
-        let domains = Match {
-            principals: std::mem::take(&mut term.domains),
-            ..Match::default()
-        };
+        let domains = Match { principals: std::mem::take(&mut term.domains), ..Match::default() };
         let domains = (domains != Match::default()).then(|| clause(domains));
         alternatives(vec![term]).into_iter().chain(domains).collect()
     };
@@ -157,10 +135,7 @@ fn operation(operation: &Operation) -> Term {
         not_destination_ports: operation.not_ports.clone(),
         ..Match::default()
     };
-    let mut term = Term {
-        one,
-        ..Term::default()
-    };
+    let mut term = Term { one, ..Term::default() };
     term.beyond("hosts", &operation.hosts);
     term.beyond("notHosts", &operation.not_hosts);
     term.beyond("methods", &operation.methods);
@@ -237,16 +212,12 @@ impl TrustDomains {
     /// Principals, with those of our trust domain under each of its names.
     fn principals(&self, list: &[StringMatch]) -> Vec<StringMatch> {
         let each = list.iter().flat_map(|one| match one {
-            StringMatch::Exact(text) => self
-                .under_all_names(text)
-                .into_iter()
-                .map(StringMatch::Exact)
-                .collect(),
-            StringMatch::Prefix(text) => self
-                .under_all_names(text)
-                .into_iter()
-                .map(StringMatch::Prefix)
-                .collect(),
+            StringMatch::Exact(text) => {
+                self.under_all_names(text).into_iter().map(StringMatch::Exact).collect()
+            }
+            StringMatch::Prefix(text) => {
+                self.under_all_names(text).into_iter().map(StringMatch::Prefix).collect()
+            }
             StringMatch::Suffix(_) | StringMatch::Presence => vec![one.clone()],
         });
         each.collect()
@@ -256,10 +227,7 @@ impl TrustDomains {
     fn prefixes(&self, list: &[StringMatch]) -> Option<Vec<StringMatch>> {
         let each = list.iter().map(|one| match one {
             StringMatch::Exact(domain) => Some(
-                self.under_all_names(&format!("{domain}/"))
-                    .into_iter()
-                    .map(StringMatch::Prefix)
-                    .collect(),
+                self.under_all_names(&format!("{domain}/")).into_iter().map(StringMatch::Prefix).collect(),
             ),
             StringMatch::Prefix(_) | StringMatch::Presence => Some(vec![one.clone()]),
             StringMatch::Suffix(_) => None,

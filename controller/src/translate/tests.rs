@@ -1,0 +1,325 @@
+//! After any sequence of changes the result is the one that a computation from scratch gives; and a small change
+//! stays small.
+
+use ambit_crds::authorization_policy::{
+    Action, AuthorizationPolicy, AuthorizationPolicySpec, Operation, Rule, Scope, Source, TargetRef,
+};
+use ambit_crds::endpoint_slice::{Endpoint, EndpointPort, EndpointSlice, TargetObject};
+use ambit_crds::fault::{Effect, Fault, Severity};
+use ambit_crds::kind::Kind;
+use ambit_crds::mesh_config::MeshConfig;
+use ambit_crds::meta::{Map, ObjectMeta};
+use ambit_crds::namespace::Namespace;
+use ambit_crds::node::Node;
+use ambit_crds::object::{InvalidObject, Names as Named, Object};
+use ambit_crds::peer_authentication::{MtlsMode, PeerAuthentication, PeerAuthenticationSpec};
+use ambit_crds::pod::{Container, ContainerPort, IntOrString, Phase, Pod, PodCondition};
+use ambit_crds::service::{Service, ServicePort, ServiceType};
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::*;
+
+const NAMESPACES: [&str; 4] = ["istio-system", "a", "b", "c"];
+
+fn pick<T: Clone>(rng: &mut SmallRng, from: &[T]) -> T {
+    from.choose(rng).expect("a choice").clone()
+}
+
+fn labels(rng: &mut SmallRng) -> Map {
+    let pairs = [("app", ["web", "api"]), ("version", ["v1", "v2"])];
+    let kept = pairs.into_iter().filter(|_| rng.random_bool(0.7)).collect::<Vec<_>>();
+    kept.into_iter().map(|(key, values)| (key.to_owned(), pick(rng, &values).to_owned())).collect()
+}
+
+fn meta(rng: &mut SmallRng, namespace: &str, prefix: &str, count: usize) -> ObjectMeta {
+    let mut meta = ObjectMeta {
+        namespace: namespace.to_owned(),
+        name: format!("{prefix}{}", rng.random_range(0..count)),
+        generation: rng.random_range(0..3),
+        ..ObjectMeta::default()
+    };
+    meta.creation.rank = rng.random_range(0..4);
+    meta
+}
+
+fn random_pod(rng: &mut SmallRng, namespace: &str) -> Object {
+    let mut pod = Pod { meta: meta(rng, namespace, "pod", 8), ..Pod::default() };
+    pod.meta.labels = labels(rng);
+    if rng.random_bool(0.7) {
+        let value = if rng.random_bool(0.8) { "enabled" } else { "pending" };
+        pod.meta.annotations.insert("ambient.istio.io/redirection".into(), value.into());
+    }
+    pod.meta.deletion = rng.random_bool(0.1).then(String::new);
+    pod.spec.node_name = pick(rng, &["n1", "n2"]).into();
+    pod.spec.host_network = rng.random_bool(0.1);
+    let port = |name: &str, container_port| ContainerPort {
+        name: name.into(),
+        container_port,
+        ..ContainerPort::default()
+    };
+    let ports = [port("http", 5678), port("http", 8080), port("admin", 9090), port("", 80)];
+    let ports = ports.into_iter().filter(|_| rng.random_bool(0.4)).collect();
+    pod.spec.containers.push(Container { ports, ..Container::default() });
+    pod.status.phase = if rng.random_bool(0.1) { Phase::Succeeded } else { Phase::Running };
+    if rng.random_bool(0.9) {
+        pod.status.pod_ip = format!("10.0.0.{}", rng.random_range(1..200));
+    }
+    let status = if rng.random_bool(0.8) { "True" } else { "False" };
+    pod.status.conditions.push(PodCondition { kind: "Ready".into(), status: status.into() });
+    Object::Pod(Box::new(pod))
+}
+
+fn random_service(rng: &mut SmallRng, namespace: &str) -> Object {
+    let mut service = Service { meta: meta(rng, namespace, "svc", 4), ..Service::default() };
+    if rng.random_bool(0.2) {
+        let value = pick(rng, &["true", "false"]);
+        service.meta.annotations.insert("ambit.mesh/waypoint-only".into(), value.into());
+    }
+    if rng.random_bool(0.7) {
+        service.spec.selector = labels(rng);
+    }
+    service.spec.cluster_ip = pick(rng, &["10.1.0.1", "10.1.0.2", "None", ""]).into();
+    if rng.random_bool(0.1) {
+        service.spec.kind = ServiceType::ExternalName;
+    }
+    let targets = [
+        Some(IntOrString::Number(5678)),
+        Some(IntOrString::Name("http".into())),
+        Some(IntOrString::Name("admin".into())),
+        None,
+    ];
+    for port in [80, 81, 9090] {
+        if rng.random_bool(0.6) {
+            let target_port = pick(rng, &targets);
+            service.spec.ports.push(ServicePort {
+                name: format!("p{port}"),
+                port,
+                target_port,
+                ..ServicePort::default()
+            });
+        }
+    }
+    Object::Service(Box::new(service))
+}
+
+fn random_slice(rng: &mut SmallRng, namespace: &str) -> Object {
+    let mut slice = EndpointSlice { meta: meta(rng, namespace, "slice", 3), ..EndpointSlice::default() };
+    let service = format!("svc{}", rng.random_range(0..4));
+    slice.meta.labels.insert("kubernetes.io/service-name".into(), service);
+    slice.spec.ports.push(EndpointPort {
+        name: "p80".into(),
+        port: Some(pick(rng, &[5678, 7000])),
+        ..EndpointPort::default()
+    });
+    for _ in 0..rng.random_range(0..3) {
+        let pod = TargetObject {
+            kind: "Pod".into(),
+            name: format!("pod{}", rng.random_range(0..8)),
+            ..TargetObject::default()
+        };
+        slice.spec.endpoints.push(Endpoint {
+            addresses: vec![format!("192.0.2.{}", rng.random_range(1..5))],
+            target_ref: rng.random_bool(0.5).then_some(pod),
+            ..Endpoint::default()
+        });
+    }
+    Object::EndpointSlice(slice)
+}
+
+fn random_policy(rng: &mut SmallRng, namespace: &str) -> Object {
+    let mut meta = meta(rng, namespace, "policy", 4);
+    if rng.random_bool(0.1) {
+        meta.annotations.insert("istio.io/dry-run".into(), "true".into());
+    }
+    let target = |rng: &mut SmallRng| TargetRef {
+        kind: pick(rng, &["Service", "Service", "Gateway"]).into(),
+        name: format!("svc{}", rng.random_range(0..4)),
+        ..TargetRef::default()
+    };
+    let scope = match rng.random_range(0..4) {
+        0 => Scope::Selector(labels(rng)),
+        1 => Scope::Targets(vec![target(rng)]),
+        _ => Scope::Namespace,
+    };
+    let custom = Action::Custom { provider: "p".into() };
+    let action =
+        pick(rng, &[Action::Allow, Action::Allow, Action::Deny, Action::Deny, Action::Audit, custom]);
+    let from =
+        Source { namespaces: vec![ambit_api::policy::StringMatch::Exact("a".into())], ..Source::default() };
+    let mut to = Operation { ports: vec![pick(rng, &[80, 81, 5678])], ..Operation::default() };
+    if rng.random_bool(0.2) {
+        to.paths.push("/x".into());
+    }
+    let rule =
+        Rule { from: vec![from], to: if rng.random_bool(0.6) { vec![to] } else { vec![] }, when: vec![] };
+    let rules = (0..rng.random_range(0..3)).map(|_| rule.clone()).collect();
+    Object::AuthorizationPolicy(AuthorizationPolicy {
+        meta,
+        spec: AuthorizationPolicySpec { scope, action, rules },
+    })
+}
+
+fn random_peer(rng: &mut SmallRng, namespace: &str) -> Object {
+    let modes = [MtlsMode::Unset, MtlsMode::Disable, MtlsMode::Permissive, MtlsMode::Strict];
+    let mut spec = PeerAuthenticationSpec { mode: pick(rng, &modes), ..PeerAuthenticationSpec::default() };
+    if rng.random_bool(0.6) {
+        spec.selector = labels(rng);
+    }
+    if !spec.selector.is_empty() && rng.random_bool(0.5) {
+        spec.ports.insert(pick(rng, &[80, 5678]), pick(rng, &modes));
+    }
+    Object::PeerAuthentication(PeerAuthentication { meta: meta(rng, namespace, "peer", 3), spec })
+}
+
+fn random_invalid(rng: &mut SmallRng, namespace: &str) -> Change {
+    let (kind, prefix) =
+        pick(rng, &[(Kind::AuthorizationPolicy, "policy"), (Kind::PeerAuthentication, "peer")]);
+    let object = ObjectRef::new(kind, namespace, &format!("{prefix}{}", rng.random_range(0..4)));
+    let target = TargetRef { kind: "Service".into(), name: "svc0".into(), ..TargetRef::default() };
+    let names = match rng.random_range(0..3) {
+        0 => Named::Namespace,
+        1 => Named::Targets(vec![target]),
+        _ => Named::Workloads(labels(rng)),
+    };
+    let fault = Fault {
+        file: String::new(),
+        line: 1,
+        object: Some(object.clone()),
+        field: None,
+        message: pick(rng, &["one thing", "another"]).into(),
+        mend: String::new(),
+        effect: Effect::Closes,
+        severity: Severity::Error,
+    };
+    Change::Invalid(Arc::new(InvalidObject { object, fault, names, labels: Map::new() }))
+}
+
+fn random_change(rng: &mut SmallRng) -> Change {
+    let namespace = pick(rng, &NAMESPACES);
+    let cluster_wide = |rng: &mut SmallRng, names: &[&str]| ObjectMeta {
+        name: pick(rng, names).to_owned(),
+        ..ObjectMeta::default()
+    };
+    let object = match rng.random_range(0..100) {
+        0..35 => random_pod(rng, namespace),
+        35..50 => random_service(rng, namespace),
+        50..58 => random_slice(rng, namespace),
+        58..76 => random_policy(rng, namespace),
+        76..86 => random_peer(rng, namespace),
+        86..89 => return random_invalid(rng, namespace),
+        89..93 => Object::Namespace(Namespace { meta: cluster_wide(rng, &NAMESPACES) }),
+        93..97 => {
+            let mut node = Node { meta: cluster_wide(rng, &["n1", "n2"]), ..Node::default() };
+            node.meta.labels.insert("topology.kubernetes.io/zone".into(), pick(rng, &["z1", "z2"]).into());
+            Object::Node(node)
+        }
+        97 => {
+            let mut config = MeshConfig::default();
+            (config.meta.namespace, config.meta.name) = ("ambit-system".into(), "ambit".into());
+            config.spec.root_namespace = pick(rng, &["istio-system", "b"]).into();
+            Object::MeshConfig(Box::new(config))
+        }
+        _ => Object::NotYetEnforced(Kind::VirtualService, meta(rng, namespace, "route", 2)),
+    };
+    if rng.random_bool(0.25) {
+        Change::Deleted(object.reference())
+    } else {
+        Change::Applied(Arc::new(object))
+    }
+}
+
+fn assert_equals_scratch(translator: &Translator, applied: &Applied, story: &str) {
+    let mut scratch = Translator::new(Names::default());
+    let mut changes = translator.state.objects.changes();
+    changes.reverse();
+    let expected = scratch.apply(changes).snapshot;
+    for (ours, theirs) in [
+        (&applied.snapshot.authorizations, &expected.authorizations),
+        (&applied.snapshot.addresses, &expected.addresses),
+    ] {
+        let differing: Vec<_> = ours.diff(theirs).map(|item| format!("{item:?}")).collect();
+        assert!(differing.is_empty(), "differs from scratch: {} {story}", differing.join("\n"));
+    }
+    assert_eq!(translator.verdicts(), scratch.verdicts(), "{story}");
+}
+
+fn check(seed: u64, changes: usize) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut translator = Translator::new(Names::default());
+    let mut before = Arc::new(Snapshot::default());
+    let mut conditions: BTreeMap<ObjectRef, Vec<Condition>> = BTreeMap::new();
+    for step in 0..changes {
+        let batch: Vec<Change> =
+            (0..if rng.random_bool(0.1) { 5 } else { 1 }).map(|_| random_change(&mut rng)).collect();
+        let story = format!("seed {seed} step {step}: {batch:#?}");
+        let applied = translator.apply(batch);
+        assert_equals_scratch(&translator, &applied, &story);
+        let both = [
+            (&before.addresses, &applied.snapshot.addresses),
+            (&before.authorizations, &applied.snapshot.authorizations),
+        ];
+        for (old, new) in both {
+            for (name, resource) in old.iter().filter_map(|(name, one)| Some((name, (one, new.get(name)?)))) {
+                assert_eq!(resource.0 == resource.1, Arc::ptr_eq(resource.0, resource.1), "{name} {story}");
+            }
+        }
+        before = applied.snapshot;
+        // What is told piece by piece adds up to what is true.
+        conditions.extend(applied.verdicts.into_iter().map(|one| (one.object, one.conditions)));
+        conditions.retain(|_, all| !all.is_empty());
+        let told: BTreeMap<_, _> =
+            translator.verdicts().into_iter().map(|one| (one.object, one.conditions)).collect();
+        assert_eq!(told, conditions, "{story}");
+    }
+}
+
+#[test]
+fn every_change_gives_what_scratch_gives() {
+    let fresh = rand::rng().random();
+    println!("fresh seed {fresh}");
+    [1, 2, fresh].into_iter().for_each(|seed| check(seed, 1000));
+}
+
+fn web_pod(index: usize) -> Pod {
+    let mut pod = Pod::default();
+    (pod.meta.namespace, pod.meta.name) = ("a".into(), format!("web-{index}"));
+    pod.meta.labels.insert("app".into(), "web".into());
+    pod.meta.annotations.insert("ambient.istio.io/redirection".into(), "enabled".into());
+    pod.status.pod_ip = format!("10.{}.{}.{}", index / 65536, index / 256 % 256, index % 256);
+    pod.status.conditions.push(PodCondition { kind: "Ready".into(), status: "True".into() });
+    pod
+}
+
+#[test]
+fn one_pod_of_five_thousand_is_one_resource() {
+    let mut rng = SmallRng::seed_from_u64(7);
+    let mut translator = Translator::new(Names::default());
+    let mut service = Service::default();
+    (service.meta.namespace, service.meta.name) = ("a".into(), "web".into());
+    service.spec.selector.insert("app".into(), "web".into());
+    service.spec.ports.push(ServicePort { port: 80, ..ServicePort::default() });
+    let mut all = vec![Object::Service(Box::new(service))];
+    all.extend((0..5000).map(|index| Object::Pod(Box::new(web_pod(index)))));
+    all.extend((0..20).map(|_| random_policy(&mut rng, "istio-system")));
+    all.extend((0..20).map(|_| random_policy(&mut rng, "a")));
+    all.extend((0..5).map(|_| random_peer(&mut rng, "a")));
+    let first = translator.apply(all.into_iter().map(|object| Change::Applied(Arc::new(object))));
+    assert!(first.recomputed.workloads >= 5000);
+    let mut pod = web_pod(77);
+    pod.status.conditions.clear();
+    let second = translator.apply([Change::Applied(Arc::new(Object::Pod(Box::new(pod))))]);
+    assert!(second.recomputed.total() <= 5, "{:?}", second.recomputed);
+    assert_eq!(second.recomputed.workloads, 1);
+    let differing =
+        |old: &Resources, new: &Resources| old.diff(new).map(|item| format!("{item:?}")).collect::<Vec<_>>();
+    assert_eq!(
+        differing(&first.snapshot.authorizations, &second.snapshot.authorizations),
+        Vec::<String>::new()
+    );
+    let changed = differing(&first.snapshot.addresses, &second.snapshot.addresses);
+    assert_eq!(changed.len(), 1, "{changed:?}");
+    assert!(changed[0].contains("Pod/a/web-77"), "{changed:?}");
+    assert_eq!(second.verdicts, []);
+}
