@@ -90,17 +90,29 @@ impl Ended {
 
 /// Carries bytes both ways until both sides have ended, one is reset, `until` says why to stop, or nothing moved for
 /// `idle` (give or take half of it).
-pub async fn relay(
+///
+/// Not an `async fn`: that would keep every argument twice, and there is one of these per connection.
+pub fn relay<'a>(
     near: TcpStream,
     far: Far,
-    counters: &Counters,
-    until: impl Future<Output = Reason>,
+    counters: &'a Counters,
+    until: impl Future<Output = Reason> + 'a,
     idle: Duration,
-) -> Tally {
-    let (tcp, mut far) = match far {
+) -> impl Future<Output = Tally> + 'a {
+    let (tcp, far) = match far {
         Far::Tcp(socket) => (Some(socket), FarEnd::Tcp { up: Across::default(), down: Across::default() }),
         Far::Hbone(stream) => (None, FarEnd::Hbone { stream, up: Up::default(), down: Down::default() }),
     };
+    run(near, tcp, far, (counters, idle), until)
+}
+
+async fn run(
+    near: TcpStream,
+    tcp: Option<TcpStream>,
+    mut far: FarEnd,
+    (counters, idle): (&Counters, Duration),
+    until: impl Future<Output = Reason>,
+) -> Tally {
     let ended = {
         let mut joined = Joined::new(&near, tcp.as_ref(), &mut far);
         let mut until = pin!(until);

@@ -109,14 +109,16 @@ impl<E: 'static> Pool<E> {
     where
         F: Future<Output = Result<Tunnel, E>>,
     {
+        // Asking is on the heap too: the caller's task is to be no larger than the relay that follows.
         for _ in 1..ATTEMPTS {
             let tunnel = self.tunnel(key, &dial).await?;
-            match tunnel.open(request).await {
+            match Box::pin(tunnel.open(request)).await {
                 Err(ConnectError::TunnelClosed) => {}
                 outcome => return outcome.map_err(Into::into),
             }
         }
-        Ok(self.tunnel(key, &dial).await?.open(request).await?)
+        let tunnel = self.tunnel(key, &dial).await?;
+        Ok(Box::pin(tunnel.open(request)).await?)
     }
 
     /// Retires every tunnel that starts in this pod: GOAWAY, no new streams.
@@ -148,7 +150,8 @@ impl<E: 'static> Pool<E> {
             match self.0.step(key) {
                 Step::Use(tunnel) => return Ok(tunnel),
                 Step::Refuse => return Err(OpenError::Full),
-                Step::Dial => return self.dial(key, dial).await,
+                // On the heap: a task is as large as its largest stage, and most callers never dial.
+                Step::Dial => return Box::pin(self.dial(key, dial)).await,
                 Step::Wait(mut flight) => {
                     // An error here means that the dial is over: done, or its caller gave up. Look again.
                     if flight.changed().await.is_ok()
