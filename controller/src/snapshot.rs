@@ -43,17 +43,9 @@ impl Resource {
     pub fn new(name: impl Into<Arc<str>>, aliases: Vec<String>, body: Bytes) -> Self {
         let name = name.into();
         let others = aliases.iter().map(String::as_bytes);
-        let parts: Vec<&[u8]> = std::iter::once(name.as_bytes())
-            .chain(others)
-            .chain([&body[..]])
-            .collect();
+        let parts: Vec<&[u8]> = std::iter::once(name.as_bytes()).chain(others).chain([&body[..]]).collect();
         let version = digest(&parts).into();
-        Self {
-            name,
-            version,
-            aliases,
-            body,
-        }
+        Self { name, version, aliases, body }
     }
 }
 
@@ -88,10 +80,7 @@ mod tests {
     #[test]
     fn version_depends_on_every_part_and_on_where_parts_end() {
         let one = Resource::new("a", vec!["b".into()], Bytes::from_static(b"c"));
-        assert_eq!(
-            one,
-            Resource::new("a", vec!["b".into()], Bytes::from_static(b"c"))
-        );
+        assert_eq!(one, Resource::new("a", vec!["b".into()], Bytes::from_static(b"c")));
         for other in [
             Resource::new("A", vec!["b".into()], Bytes::from_static(b"c")),
             Resource::new("a", vec![], Bytes::from_static(b"c")),

@@ -67,3 +67,50 @@ fn name(port: Option<u16>, waypoints: &Waypoints) -> String {
     let parts: Vec<&[u8]> = waypoints.iter().map(|waypoint| waypoint.principal().as_bytes()).collect();
     format!("lock~{port}~{}", &digest(&parts)[..16])
 }
+
+#[cfg(test)]
+mod tests {
+    use ambit_api::identity::{Identity, TrustDomain};
+    use ambit_api::policy::Policy;
+    use ambit_api::wire::security::Authorization;
+    use prost::Message as _;
+
+    use super::*;
+
+    fn waypoint(name: &str) -> Identity {
+        Identity::new(&TrustDomain::default(), "a", name).unwrap()
+    }
+
+    /// A clause, as (ports, principals let through).
+    type Said = (Vec<u16>, usize);
+
+    /// The clauses of each lock's only rule.
+    fn said(locks: &Locks) -> Vec<(String, Vec<Said>)> {
+        let each = locks.resources("a").into_iter().map(|resource| {
+            let policy = Policy::try_from(Authorization::decode(resource.body).unwrap()).unwrap();
+            let clauses = policy.rules[0].clauses.iter().map(|clause| {
+                let one = &clause.matches[0];
+                (one.destination_ports.clone(), one.not_principals.len())
+            });
+            (resource.name.to_string(), clauses.collect())
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn a_port_lets_through_the_waypoints_of_all_its_services() {
+        let mut locks = Locks::default();
+        locks.add([Some(80), None], &[waypoint("x")].into());
+        locks.add([Some(80)], &[waypoint("y")].into());
+        locks.add([Some(81)], &Waypoints::new());
+        let said = said(&locks);
+        let names: Vec<&str> = said.iter().map(|(name, _)| name.rsplit_once('~').unwrap().0).collect();
+        assert_eq!(names, ["a/lock~all", "a/lock~80", "a/lock"]);
+        let clauses: Vec<_> = said.into_iter().map(|(_, clauses)| clauses).collect();
+        assert_eq!(clauses, [vec![(vec![], 1)], vec![(vec![80], 0), (vec![], 2)], vec![(vec![81], 0)]]);
+        assert_eq!(
+            locks.names("a").collect::<Vec<_>>(),
+            locks.resources("a").iter().map(|one| one.name.to_string()).collect::<Vec<_>>()
+        );
+    }
+}

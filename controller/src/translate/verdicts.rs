@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ambit_crds::authorization_policy::{Action, AuthorizationPolicy, TargetRef};
+use ambit_crds::fault::Fault;
 use ambit_crds::kind::{Kind, Standing as KindStanding};
 use ambit_crds::mesh_config::PolicyPlacement;
 use ambit_crds::meta::ObjectRef;
@@ -53,6 +54,13 @@ impl Dirty {
     }
 }
 
+/// What is wrong, where, and what to do about it.
+fn why(fault: &Fault) -> String {
+    let field = fault.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+    let mend = if fault.mend.is_empty() { String::new() } else { format!("; {}", fault.mend) };
+    format!("{field}{}{mend}", fault.message)
+}
+
 impl State {
     /// The conditions of an object; `None` when it does not exist.
     pub(crate) fn judge(&self, object: &ObjectRef) -> Option<Vec<Condition>> {
@@ -63,7 +71,7 @@ impl State {
             (None, Some(_)) => 0,
             (None, None) => return None,
         };
-        let why = invalid.map(|invalid| invalid.fault.message.clone());
+        let why = invalid.map(|invalid| why(&invalid.fault));
         let mut conditions = match object.kind {
             Kind::AuthorizationPolicy => {
                 let policy = self.policies.all.get(&key)?;
@@ -119,7 +127,8 @@ impl State {
         for target in targets {
             let elsewhere =
                 target.namespace.as_ref().is_some_and(|one| !one.is_empty() && *one != key.namespace);
-            if target.kind != "Service" {
+            // Under Istio's placement a missing waypoint closes nothing.
+            if target.kind != "Service" || self.mesh.placement == PolicyPlacement::Istio {
                 sorted.others.push(format!("{} {}", target.kind, target.name));
                 continue;
             }

@@ -175,11 +175,11 @@ fn canonical_revision(meta: &ObjectMeta) -> String {
 }
 
 fn locality(node: &ObjectMeta) -> Option<Locality> {
-    let label = |keys: [&str; 2]| keys.iter().find_map(|key| node.label(key)).unwrap_or_default().to_owned();
+    let label = |keys: &[&str]| keys.iter().find_map(|key| node.label(key)).unwrap_or_default().to_owned();
     let locality = Locality {
-        region: label(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
-        zone: label(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
-        subzone: label(["topology.istio.io/subzone", "topology.istio.io/subzone"]),
+        region: label(&["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
+        zone: label(&["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
+        subzone: label(&["topology.istio.io/subzone"]),
     };
     (locality != Locality::default()).then_some(locality)
 }

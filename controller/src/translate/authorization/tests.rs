@@ -214,13 +214,14 @@ fn meant(policies: &[AuthorizationPolicy], pod: &Pod, caller: &Attributes, unsee
     let denies =
         |policy: &&AuthorizationPolicy| matches!(policy.spec.action, Action::Deny | Action::Custom { .. });
     // A provider may say yes; the strictest reading of "what the wire allows" is that it says no.
-    if live().filter(denies).any(|policy| matches(policy)) {
+    if live().filter(denies).any(matches) {
         return false;
     }
     let mut allows = live().filter(|policy| policy.spec.action == Action::Allow).peekable();
     allows.peek().is_none() || allows.any(matches)
 }
 
+#[allow(clippy::too_many_lines, reason = "one rule's meaning, read from top to bottom")]
 fn holds(
     rule: &CrdRule,
     policy: &AuthorizationPolicy,
