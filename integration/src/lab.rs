@@ -23,6 +23,9 @@ use crate::process::lock;
 use crate::space::Space;
 use crate::state::{Folders, State};
 
+/// File that marks a folder as one to be kept.
+const KEPT: &str = "keep";
+
 /// Where manifests come from.
 #[derive(Clone, Debug)]
 pub enum Manifests {
@@ -85,8 +88,30 @@ pub struct Lab {
     pub(crate) mesh: Mutex<Option<Mesh>>,
     pub(crate) network: Arc<Network>,
     folders: Folders,
+    // Last, so that the folders go after everything that lives in them.
+    _home: Home,
+}
+
+/// The lab's folders while it holds them; dropping it removes them.
+struct Home {
+    folders: Folders,
     keep: bool,
-    _lock: File,
+    lock: PathBuf,
+    _locked: File,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for folder in ["netns", "nodes"] {
+            // Gone with the mount namespace otherwise.
+            let _unmounted = nix::mount::umount2(&self.folders.inside(folder), nix::mount::MntFlags::MNT_DETACH);
+        }
+        if !self.keep {
+            // What cannot be removed now is removed by the next lab of this name.
+            let _removed = std::fs::remove_dir_all(&self.folders.state);
+            let _removed = std::fs::remove_file(&self.lock);
+        }
+    }
 }
 
 /// What the lab's own threads share.
@@ -98,7 +123,8 @@ pub(crate) struct Shared {
 impl Lab {
     /// Brings a lab up. Manifests that cannot be used are in [`Lab::faults`]; everything else runs.
     pub fn up(options: LabOptions) -> Result<Self, LabError> {
-        let (folders, guard) = make_folders(&options)?;
+        let home = make_folders(&options)?;
+        let folders = home.folders.clone();
         let network = Arc::new(Network::create(&folders.state, options.nodes)?);
         let (news, inbox) = channel();
         let names = dns::Book::default();
@@ -116,7 +142,7 @@ impl Lab {
         state.reconcile()?;
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         listen(&shared, inbox);
-        let lab = Lab { shared, mesh: Mutex::new(mesh), network, folders, keep: options.keep, _lock: guard };
+        let lab = Lab { shared, mesh: Mutex::new(mesh), network, folders, _home: home };
         lab.start_mesh()?;
         if let Some(limit) = options.ready_within {
             lab.wait_pods_ready(limit)?;
@@ -132,6 +158,11 @@ impl Lab {
         let others: Vec<_> = nodes.iter().flat_map(|node| [Component::Agent(*node), Component::Ztunnel(*node)]).collect();
         others.iter().try_for_each(|component| mesh.start(*component, &self.network, &pods))?;
         nodes.iter().try_for_each(|node| mesh.wait_ready(Component::Ztunnel(*node), &self.network))
+    }
+
+    /// Whether it runs a mesh.
+    pub fn has_mesh(&self) -> bool {
+        lock(&self.mesh).is_some()
     }
 
     /// The state folder.
@@ -171,14 +202,6 @@ impl Drop for Lab {
         let mut state = lock(&self.shared.state);
         let pods = std::mem::take(&mut state.pods).into_values().collect();
         state.take_down(pods);
-        for folder in ["netns", "nodes"] {
-            // Gone with the mount namespace otherwise.
-            let _unmounted = nix::mount::umount2(&self.folders.inside(folder), nix::mount::MntFlags::MNT_DETACH);
-        }
-        if !self.keep {
-            // What cannot be removed now is removed by the next lab of this name.
-            let _removed = std::fs::remove_dir_all(&self.folders.state);
-        }
     }
 }
 
@@ -202,21 +225,24 @@ fn listen(shared: &Arc<Shared>, inbox: Receiver<News>) {
 }
 
 /// Makes the lab's folders, clearing away what a lab of this name left behind.
-fn make_folders(options: &LabOptions) -> Result<(Folders, File), LabError> {
+fn make_folders(options: &LabOptions) -> Result<Home, LabError> {
     let state = crate::settings::runs().join(&options.name);
     if !fits_socket(&state.join("sockets/node-99.sock")) {
         return Err(LabError::Manifest(format!("{} is too long for a socket's path; set AMBIT_LAB_DIR", state.display())));
     }
     let failed = |what: &Path| LabError::system(format!("making {}", what.display()));
     std::fs::create_dir_all(crate::settings::runs()).map_err(failed(&state))?;
-    let guard = claim(&options.name)?;
+    clear_dead();
+    let (lock, locked) = claim(&options.name)?;
     if state.exists() {
         std::fs::remove_dir_all(&state).map_err(LabError::system(format!("clearing {}", state.display())))?;
     }
+    let folders = Folders { state: state.clone(), manifests: Vec::new() };
+    let mut home = Home { folders, keep: options.keep, lock, _locked: locked };
     for name in ["generated", "applied", "state", "tokens", "ca", "logs", "sockets", "resolver", "manifests"] {
         std::fs::create_dir_all(state.join(name)).map_err(failed(&state))?;
     }
-    let mut manifests = Vec::new();
+    let manifests = &mut home.folders.manifests;
     for (index, source) in options.manifests.iter().enumerate() {
         match source {
             Manifests::Folder(folder) => {
@@ -232,16 +258,35 @@ fn make_folders(options: &LabOptions) -> Result<(Folders, File), LabError> {
     manifests.dedup();
     let outside = crate::settings::outside_pid().unwrap_or_else(std::process::id);
     let about = serde_json::json!({"name": options.name, "pid": outside, "state": state}).to_string();
+    if options.keep {
+        std::fs::write(state.join(KEPT), "").map_err(failed(&state))?;
+    }
     std::fs::write(state.join("lab.json"), about).map_err(failed(&state))?;
-    Ok((Folders { state, manifests }, guard))
+    Ok(home)
+}
+
+/// Removes what labs of this user left behind that did not end by themselves: folders whose lock nobody holds.
+fn clear_dead() {
+    for entry in std::fs::read_dir(crate::settings::runs()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kept = entry.path().join(KEPT).exists();
+        if name.starts_with('.') || kept || !entry.path().join("lab.json").exists() {
+            continue;
+        }
+        if let Ok((lock, _locked)) = claim(&name) {
+            // What cannot be removed is in nobody's way.
+            let _removed = std::fs::remove_dir_all(entry.path());
+            let _removed = std::fs::remove_file(lock);
+        }
+    }
 }
 
 /// Makes sure that no other lab of this name runs, for as long as the file stays open.
-fn claim(name: &str) -> Result<File, LabError> {
+fn claim(name: &str) -> Result<(PathBuf, File), LabError> {
     let path = crate::settings::runs().join(format!(".{name}.lock"));
     let file = File::create(&path).map_err(LabError::system(format!("opening {}", path.display())))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok((path, file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(LabError::Manifest(format!(
             "a lab named {name} is running; take it down first: ambit-lab down --name {name}"
         ))),

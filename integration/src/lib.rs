@@ -9,6 +9,7 @@ pub mod address;
 pub mod capture;
 mod command;
 pub mod component;
+pub mod control;
 mod dns;
 mod error;
 mod expand;
@@ -31,6 +32,7 @@ pub mod standin;
 mod state;
 pub mod stream;
 pub mod tokens;
+pub mod visit;
 
 pub use address::{NodeNumber, Pair};
 pub use component::{Component, Programs, Served};

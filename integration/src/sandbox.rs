@@ -3,7 +3,7 @@
 //!
 //! outside → (exec `unshare`) → first process, which reaps → the lab itself.
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -18,10 +18,7 @@ use crate::settings::Stage;
 /// Started from outside, the process replaces itself by one inside with the same arguments. Started as
 /// one of the lab's stand-in programs it becomes that program and does not return.
 pub fn enter() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == crate::standin::MARKER) {
-        std::process::exit(crate::standin::run(&arguments[1..]));
-    }
+    stand_in();
     match Stage::of_this_process() {
         Stage::Outside => leave_outside(),
         Stage::Init => first_process(),
@@ -30,6 +27,16 @@ pub fn enter() {
                 fail(&error.to_string());
             }
         }
+    }
+}
+
+/// Becomes one of the lab's stand-in programs when started as one; a program that does not call [`enter`] in every case
+/// calls this first.
+pub fn stand_in() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == crate::standin::MARKER) {
+        let rest: Vec<_> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+        std::process::exit(crate::standin::run(&rest));
     }
 }
 
@@ -46,6 +53,8 @@ fn leave_outside() -> ! {
         .args(std::env::args_os().skip(1))
         .env(Stage::VARIABLE, "init")
         .env(Stage::OUTSIDE_PID, std::process::id().to_string())
+        // Inside a user namespace everybody is root; whose lab it is is decided here.
+        .env("AMBIT_LAB_DIR", crate::settings::runs())
         .exec();
     fail(&format!("unshare (package util-linux) cannot be started: {error}"));
 }
@@ -88,9 +97,4 @@ fn pass_signals_on(lab: Pid) {
 fn fail(message: &str) -> ! {
     eprintln!("ambit-lab: {message}");
     std::process::exit(70);
-}
-
-/// Exit code of a finished program as a shell shows it: 128 + signal when it was killed.
-pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

@@ -10,6 +10,9 @@ pub(crate) const MARKER: &str = "ambit-lab-stand-in";
 /// Runs the stand-in named by the first argument and returns its exit code.
 pub fn run(arguments: &[String]) -> i32 {
     let Some((name, arguments)) = arguments.split_first() else { return 64 };
+    if name == crate::visit::ENTER {
+        return crate::visit::enter(arguments);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -234,18 +234,18 @@ impl State {
 
     /// The resolver's files for pods of a namespace.
     fn name_service(&self, namespace: &str) -> Result<Vec<(PathBuf, &'static str)>, LabError> {
-        let folder = self.folders.inside("resolver");
-        let resolver = folder.join(format!("{namespace}.conf"));
-        let switch = folder.join("nsswitch.conf");
+        let files = crate::visit::resolver_files(&self.folders.state, namespace);
         let search = format!("{namespace}.svc.cluster.local svc.cluster.local cluster.local");
         let text = format!("nameserver {}\nsearch {search}\noptions ndots:5\n", crate::address::DNS.v4);
         let write = |path: &Path, text: &str| {
             // A file that pods look through must stay the same file.
             if path.exists() { Ok(()) } else { std::fs::write(path, text) }
         };
-        write(&resolver, &text).and_then(|()| write(&switch, "passwd: files\ngroup: files\nhosts: files dns\n"))
-            .map_err(LabError::system(format!("writing {}", resolver.display())))?;
-        Ok(vec![(resolver, "/etc/resolv.conf"), (switch, "/etc/nsswitch.conf")])
+        let texts = [text.as_str(), "passwd: files\ngroup: files\nhosts: files dns\n"];
+        for ((file, _seen_at), text) in files.iter().zip(texts) {
+            write(file, text).map_err(LabError::system(format!("writing {}", file.display())))?;
+        }
+        Ok(files)
     }
 
     /// Takes news of a pod in; whether something changed.
