@@ -12,7 +12,7 @@ use ambit_api::service::Service;
 use ambit_api::wire::security::Authorization;
 use ambit_api::wire::workload::{Address, address};
 use ambit_api::workload::Workload;
-use ambit_crds::load_once;
+use ambit_crds::{Severity, load_once};
 use controller::snapshot::Resource;
 use controller::translate::{Applied, Change, Names, Translator};
 use prost::Message as _;
@@ -138,6 +138,10 @@ fn translated(input: &Path) -> String {
     fs::copy(input, folder.join("in.yaml")).unwrap();
     let loaded = load_once(std::slice::from_ref(&folder));
     fs::remove_dir_all(&folder).unwrap();
+    // A slip in an input must not pass for a case.
+    let errors: Vec<_> = loaded.faults.iter().filter(|fault| fault.severity == Severity::Error).collect();
+    let is_meant = input.to_string_lossy().contains("invalid");
+    assert_eq!(!errors.is_empty(), is_meant, "{}: {errors:?}", input.display());
     let changes = loaded.objects.into_iter().map(Change::Applied);
     let changes = changes.chain(loaded.invalid.into_iter().map(Change::Invalid));
     let mut translator = Translator::new(Names::default());
