@@ -6,6 +6,7 @@
 //! When the program ends, by whatever means, all of it is gone.
 
 pub mod address;
+pub mod bench;
 pub mod capture;
 mod command;
 pub mod component;

@@ -26,6 +26,7 @@ pub fn run(arguments: &[String]) -> i32 {
         "echo" => local.block_on(&runtime, echo::main(arguments)),
         "load" => local.block_on(&runtime, crate::load::main(arguments)),
         "stream" => local.block_on(&runtime, crate::stream::main(arguments)),
+        "bench-server" => local.block_on(&runtime, crate::bench::server::main()),
         other => Err(std::io::Error::other(format!("no stand-in is called {other}"))),
     };
     match outcome {

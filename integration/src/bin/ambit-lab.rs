@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
+use ambit_lab::bench;
 use ambit_lab::component::{Kind, Programs};
 use ambit_lab::control::{Action, Request, call};
 use ambit_lab::visit::Running;
@@ -45,7 +46,7 @@ enum Verb {
         /// Name, NS/NAME for namespaced kinds.
         object: String,
         /// Changes.
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true)]
         changes: Vec<String>,
         /// Waits until every proxy has acknowledged.
         #[arg(long)]
@@ -81,6 +82,8 @@ enum Verb {
     },
     /// Takes the lab down.
     Down,
+    /// Measures side by side: no mesh, ours, and a ztunnel named by --ztunnel.
+    Bench(bench::Options),
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +123,10 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Verb::Up(up) if up.detach => detach(&cli.name),
         Verb::Up(up) => run(&cli.name, up),
+        Verb::Bench(options) => {
+            ambit_lab::sandbox::enter();
+            bench::run(&options)
+        }
         other => ask(&cli.name, other),
     };
     match outcome {
@@ -147,7 +154,11 @@ fn run(name: &str, up: Up) -> Result<(), LabError> {
     for fault in lab.faults() {
         eprintln!("ambit-lab: {fault}");
     }
-    println!("lab {name} is up after {:.1} s; state in {}", start.elapsed().as_secs_f64(), lab.folder().display());
+    println!(
+        "lab {name} is up after {:.1} s; state in {}",
+        start.elapsed().as_secs_f64(),
+        lab.folder().display()
+    );
     std::thread::scope(|scope| {
         scope.spawn(|| end_on_signal(name));
         scope.spawn(|| follow(&lab, &up.dir, name));
@@ -197,7 +208,9 @@ fn follow(lab: &Lab, dir: &Path, name: &str) {
 
 fn stamps(dir: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let stamp = |entry: std::fs::DirEntry| entry.metadata().ok().map(|about| (entry.path(), about.len(), about.modified().ok()));
+    let stamp = |entry: std::fs::DirEntry| {
+        entry.metadata().ok().map(|about| (entry.path(), about.len(), about.modified().ok()))
+    };
     let mut stamps: Vec<_> = entries.filter_map(stamp).collect();
     stamps.sort();
     stamps
@@ -235,7 +248,8 @@ fn ask(name: &str, verb: Verb) -> Result<(), LabError> {
     let (request, wait) = match verb {
         Verb::Exec { pod, words } => {
             let found = told(&running, &Request::Find(pod))?;
-            let (uid, namespace) = found.split_once(' ').ok_or_else(|| LabError::Unknown("pod".to_owned()))?;
+            let (uid, namespace) =
+                found.split_once(' ').ok_or_else(|| LabError::Unknown("pod".to_owned()))?;
             return Err(running.exec(uid, namespace, &words));
         }
         Verb::Apply(change) => (Request::Apply(read(&change.file)?), change.wait),
@@ -246,11 +260,12 @@ fn ask(name: &str, verb: Verb) -> Result<(), LabError> {
         Verb::Status => (Request::Status, false),
         Verb::Logs { of } => (Request::Logs(of), false),
         Verb::Break { action, target } => {
-            let action = serde_json::from_value::<Action>(action.clone().into()).map_err(|_unknown| LabError::Unknown(format!("action {action}")))?;
+            let action = serde_json::from_value::<Action>(action.clone().into())
+                .map_err(|_unknown| LabError::Unknown(format!("action {action}")))?;
             (Request::Program(target, action), false)
         }
         Verb::Down => return down(name, &running),
-        Verb::Up(_) => return Ok(()),
+        Verb::Up(_) | Verb::Bench(_) => return Ok(()),
     };
     print!("{}", told(&running, &request)?);
     if wait {
@@ -260,7 +275,8 @@ fn ask(name: &str, verb: Verb) -> Result<(), LabError> {
 }
 
 fn told(running: &Running, request: &Request) -> Result<String, LabError> {
-    let reply = call(&running.state, request).map_err(|source| LabError::System { what: "asking the lab".to_owned(), source })?;
+    let reply = call(&running.state, request)
+        .map_err(|source| LabError::System { what: "asking the lab".to_owned(), source })?;
     reply.map_err(LabError::Manifest)
 }
 
@@ -281,7 +297,10 @@ fn down(name: &str, running: &Running) -> Result<(), LabError> {
     let end = Instant::now() + Duration::from_secs(30);
     while first.exists() {
         if Instant::now() > end {
-            return Err(LabError::Manifest(format!("lab {name} did not end; its first process is {}", running.first)));
+            return Err(LabError::Manifest(format!(
+                "lab {name} did not end; its first process is {}",
+                running.first
+            )));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

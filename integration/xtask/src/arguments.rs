@@ -83,10 +83,14 @@ fn bench(words: &[String]) -> Result<Command, String> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "l4" => {}
-            "--json" => lab.push(word.clone()),
+            "--json" | "--proxies-only" => lab.push(word.clone()),
             "--ztunnel" => {
                 lab.push(word.clone());
                 lab.push(path(word, words.next())?.display().to_string());
+            }
+            "--only" | "--rounds" | "--seconds" | "--connections" | "--markdown" => {
+                let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+                lab.extend([word.clone(), value.clone()]);
             }
             other => return Err(format!("bench takes no {other:?}")),
         }
@@ -134,6 +138,7 @@ mod tests {
             ("demo --once", lab("demo --once")),
             ("bench", lab("bench l4")),
             ("bench l4 --json", lab("bench l4 --json")),
+            ("bench --only bulk1 --rounds 5", lab("bench l4 --only bulk1 --rounds 5")),
             ("lab up dir --nodes 3", lab("up dir --nodes 3")),
         ];
         for (line, command) in cases {

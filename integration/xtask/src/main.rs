@@ -22,6 +22,7 @@ usage: cargo xtask COMMAND
        [--guides DIR]      … with the guides' manifests from this folder
   check                    format, lints, layers, budgets, generated code, dependency rules
   bench [l4] [--json]      side by side: no mesh, ours, and a ztunnel named by --ztunnel PATH
+       [--only ROW] [--rounds N] [--seconds S] [--connections N] [--proxies-only] [--markdown FILE]
   lab ARGS…                the lab by hand: cargo xtask lab --help
 ";
 

@@ -1,0 +1,209 @@
+//! What is measured: rows of load, and the figures each of them gives.
+
+use super::client::Measured;
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Row {
+    /// Resident memory of a proxy.
+    Memory,
+    /// One kept connection.
+    KeepAlive1,
+    /// 64 kept connections.
+    KeepAlive64,
+    /// A new connection per request, 32 at once.
+    Fresh32,
+    /// One stream of bulk data.
+    Bulk1,
+    /// Eight streams of bulk data.
+    Bulk8,
+}
+
+/// One figure of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Figure {
+    Rate,
+    Median,
+    Slowest,
+    Gigabits,
+    CpuEach,
+    CpuPerGib,
+    Idle,
+    PerConnection,
+}
+
+/// What the figure should reach on the machine of the reference run (design, performance).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Aim {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Row {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Memory, Self::KeepAlive1, Self::KeepAlive64, Self::Fresh32, Self::Bulk1, Self::Bulk8];
+
+    /// Name on the command line.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::KeepAlive1 => "keep-alive1",
+            Self::KeepAlive64 => "keep-alive64",
+            Self::Fresh32 => "fresh32",
+            Self::Bulk1 => "bulk1",
+            Self::Bulk8 => "bulk8",
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Memory => "memory of one proxy",
+            Self::KeepAlive1 => "HTTP keep-alive, 1 connection",
+            Self::KeepAlive64 => "HTTP keep-alive, 64 connections",
+            Self::Fresh32 => "a new connection per request, 32 at once",
+            Self::Bulk1 => "bulk, 1 stream",
+            Self::Bulk8 => "bulk, 8 streams",
+        }
+    }
+
+    pub(super) fn width(self) -> usize {
+        match self {
+            Self::Memory => 0,
+            Self::KeepAlive1 | Self::Bulk1 => 1,
+            Self::KeepAlive64 => 64,
+            Self::Fresh32 => 32,
+            Self::Bulk8 => 8,
+        }
+    }
+
+    pub(super) fn figures(self) -> &'static [Figure] {
+        use Figure::{CpuEach, CpuPerGib, Gigabits, Idle, Median, PerConnection, Rate, Slowest};
+        match self {
+            Self::Memory => &[Idle, PerConnection],
+            Self::KeepAlive1 => &[Median, Slowest, CpuEach],
+            Self::KeepAlive64 | Self::Fresh32 => &[Rate, Median, Slowest, CpuEach],
+            Self::Bulk1 | Self::Bulk8 => &[Gigabits, CpuPerGib],
+        }
+    }
+
+    pub(super) fn aim(self, figure: Figure) -> Option<Aim> {
+        match (self, figure) {
+            (Self::KeepAlive1, Figure::Median) => Some(Aim::AtMost(130.0)),
+            (Self::KeepAlive64, Figure::Rate) => Some(Aim::AtLeast(45_000.0)),
+            (Self::Fresh32, Figure::Rate) => Some(Aim::AtLeast(8_000.0)),
+            (Self::Bulk1 | Self::Bulk8, Figure::Gigabits) => Some(Aim::AtLeast(7.2)),
+            (Self::Memory, Figure::Idle) => Some(Aim::AtMost(9.0)),
+            (Self::Memory, Figure::PerConnection) => Some(Aim::AtMost(2.5)),
+            _ => None,
+        }
+    }
+}
+
+impl Figure {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Rate => "per second",
+            Self::Median => "p50, µs",
+            Self::Slowest => "p99, µs",
+            Self::Gigabits => "Gbit/s",
+            Self::CpuEach => "proxies' CPU per request, µs",
+            Self::CpuPerGib => "proxies' CPU per GiB, s",
+            Self::Idle => "idle, MB",
+            Self::PerConnection => "per open connection, KB",
+        }
+    }
+
+    /// Name in JSON.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Rate => "per_second",
+            Self::Median => "p50_microseconds",
+            Self::Slowest => "p99_microseconds",
+            Self::Gigabits => "gigabits_per_second",
+            Self::CpuEach => "proxy_cpu_microseconds_each",
+            Self::CpuPerGib => "proxy_cpu_seconds_per_gib",
+            Self::Idle => "resident_megabytes_idle",
+            Self::PerConnection => "resident_kilobytes_per_connection",
+        }
+    }
+
+    /// Whether only a proxy has it.
+    pub(super) fn of_proxies(self) -> bool {
+        matches!(self, Self::CpuEach | Self::CpuPerGib | Self::Idle | Self::PerConnection)
+    }
+
+    pub(super) fn of(self, measured: &Measured) -> f64 {
+        let count = measured.count.max(1) as f64;
+        match self {
+            Self::Rate => measured.count as f64 / measured.seconds,
+            Self::Median => percentile(&measured.latencies, 50) / 1e3,
+            Self::Slowest => percentile(&measured.latencies, 99) / 1e3,
+            Self::Gigabits => measured.count as f64 * 8.0 / 1e9 / measured.seconds,
+            Self::CpuEach => measured.cpu * 1e6 / count,
+            Self::CpuPerGib => measured.cpu * f64::from(1 << 30) / count,
+            // These come from the proxies' memory, not from a load.
+            Self::Idle | Self::PerConnection => f64::NAN,
+        }
+    }
+
+    /// A value with as many digits as mean something.
+    pub(super) fn show(self, value: f64) -> String {
+        match self {
+            Self::Rate if value >= 1e4 => format!("{:.1} k", value / 1e3),
+            Self::Rate => format!("{value:.0}"),
+            Self::Median | Self::Slowest => format!("{value:.0}"),
+            Self::CpuEach | Self::Idle | Self::PerConnection | Self::Gigabits => format!("{value:.1}"),
+            Self::CpuPerGib => format!("{value:.2}"),
+        }
+    }
+}
+
+impl Aim {
+    pub(super) fn show(self, figure: Figure) -> String {
+        match self {
+            Self::AtLeast(value) => format!("≥ {}", figure.show(value)),
+            Self::AtMost(value) => format!("≤ {}", figure.show(value)),
+        }
+    }
+}
+
+/// Of sorted values, the one that so many in a hundred do not pass.
+fn percentile(sorted: &[u32], hundredth: usize) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((sorted.len() * hundredth / 100).min(last)).copied().map_or(f64::NAN, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn figures_follow_from_what_was_measured() {
+        let measured = Measured {
+            count: 1 << 30,
+            seconds: 2.0,
+            cpu: 0.5,
+            latencies: (1..=1000).map(|number| number * 1000).collect(),
+        };
+        let cases = [
+            (Figure::Rate, "536870.9 k"),
+            (Figure::Median, "501"),
+            (Figure::Slowest, "991"),
+            (Figure::Gigabits, "4.3"),
+            (Figure::CpuPerGib, "0.50"),
+        ];
+        for (figure, expected) in cases {
+            assert_eq!(figure.show(figure.of(&measured)), expected, "{figure:?}");
+        }
+        assert!(percentile(&[], 50).is_nan());
+    }
+
+    #[test]
+    fn the_command_line_knows_every_row_by_the_name_in_the_table() {
+        for row in Row::ALL {
+            assert_eq!(Row::from_str(row.key(), false), Ok(row));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What came of a run: medians and ranges over the rounds, as a table for people and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::row::{Figure, Row};
+
+/// All samples of a run: per row and figure, and per competitor, one per round.
+pub(super) struct Results {
+    competitors: Vec<String>,
+    samples: BTreeMap<(Row, Figure), Vec<Vec<f64>>>,
+}
+
+/// Median and range of some samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    least: f64,
+    median: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted: Vec<_> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (least, most) = (*sorted.first()?, *sorted.last()?);
+        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        Some(Self { least, median: f64::midpoint(low, high), most })
+    }
+
+    fn show(self, figure: Figure) -> String {
+        let (least, most) = (figure.show(self.least), figure.show(self.most));
+        format!("{} ({least} to {most})", figure.show(self.median))
+    }
+}
+
+impl Results {
+    pub(super) fn new(competitors: Vec<String>) -> Self {
+        Self { competitors, samples: BTreeMap::new() }
+    }
+
+    /// Adds one sample of a competitor.
+    pub(super) fn add(&mut self, row: Row, figure: Figure, competitor: usize, sample: f64) {
+        let all = self.competitors.len();
+        let samples = self.samples.entry((row, figure)).or_insert_with(|| vec![Vec::new(); all]);
+        samples[competitor].push(sample);
+    }
+
+    /// The rows that were measured.
+    fn rows(&self) -> Vec<Row> {
+        Row::ALL.into_iter().filter(|row| self.samples.keys().any(|(measured, _)| measured == row)).collect()
+    }
+
+    /// Lines of cells; a line of one cell is the title of what follows.
+    fn lines(&self) -> Vec<Vec<String>> {
+        let mut lines = Vec::new();
+        for row in self.rows() {
+            lines.push(vec![row.title().to_owned()]);
+            for figure in row.figures() {
+                let Some(samples) = self.samples.get(&(row, *figure)) else { continue };
+                let cell = |samples: &Vec<f64>| {
+                    Spread::of(samples).map_or_else(|| "–".to_owned(), |spread| spread.show(*figure))
+                };
+                let aim = row.aim(*figure).map_or_else(String::new, |aim| aim.show(*figure));
+                let mut line = vec![figure.title().to_owned()];
+                line.extend(samples.iter().map(cell));
+                line.push(aim);
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    fn head(&self) -> Vec<String> {
+        let mut head = vec!["median (least to most)".to_owned()];
+        head.extend(self.competitors.iter().cloned());
+        head.push("ours should".to_owned());
+        head
+    }
+
+    /// For a terminal.
+    pub(super) fn text(&self) -> String {
+        let (head, lines) = (self.head(), self.lines());
+        let wide = |column: usize| {
+            let cells = lines.iter().filter(|line| line.len() > 1).chain([&head]);
+            cells
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        };
+        let widths: Vec<_> = (0..head.len()).map(wide).collect();
+        let mut text = String::new();
+        for line in std::iter::once(&head).chain(&lines) {
+            let indent = if line.len() > 1 && line != &head { "  " } else { "" };
+            for (column, cell) in line.iter().enumerate() {
+                let pad = (widths[column] + 2)
+                    .saturating_sub(cell.chars().count() + if column == 0 { indent.len() } else { 0 });
+                let _written = write!(text, "{}{cell}{:pad$}", if column == 0 { indent } else { "" }, "");
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// For a page.
+    pub(super) fn markdown(&self) -> String {
+        let head = self.head();
+        let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+        for line in self.lines() {
+            let _written = match line.as_slice() {
+                [title] => writeln!(text, "| **{title}** |{}", " |".repeat(head.len() - 1)),
+                cells => writeln!(text, "| {} |", cells.join(" | ")),
+            };
+        }
+        text
+    }
+
+    /// The command that repeats each row.
+    pub(super) fn commands(&self, with: &str) -> String {
+        let rows = self.rows();
+        let widest = rows.iter().map(|row| row.title().len()).max().unwrap_or_default();
+        let line =
+            |row: &Row| format!("{:widest$}  cargo xtask bench l4 --only {}{with}\n", row.title(), row.key());
+        rows.iter().map(line).collect()
+    }
+
+    /// Every sample.
+    pub(super) fn json(&self) -> Value {
+        let mut rows = serde_json::Map::new();
+        for ((row, figure), samples) in &self.samples {
+            for (competitor, samples) in self.competitors.iter().zip(samples) {
+                let Some(spread) = Spread::of(samples) else { continue };
+                let told = json!({"median": spread.median, "least": spread.least, "most": spread.most, "samples": samples});
+                rows.entry(row.key()).or_insert_with(|| json!({}))[competitor.as_str()][figure.key()] = told;
+            }
+        }
+        Value::Object(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_ranges() {
+        let cases: [(&[f64], Option<(f64, f64, f64)>); 4] = [
+            (&[3.0, 1.0, 2.0], Some((1.0, 2.0, 3.0))),
+            (&[1.0, 2.0], Some((1.0, 1.5, 2.0))),
+            (&[5.0, f64::NAN], Some((5.0, 5.0, 5.0))),
+            (&[f64::NAN], None),
+        ];
+        for (samples, expected) in cases {
+            let expected = expected.map(|(least, median, most)| Spread { least, median, most });
+            assert_eq!(Spread::of(samples), expected, "{samples:?}");
+        }
+    }
+
+    #[test]
+    fn tables_name_competitors_rows_and_aims() {
+        let mut results = Results::new(vec!["no mesh".to_owned(), "ours".to_owned()]);
+        for sample in [100.0, 120.0, 110.0] {
+            results.add(Row::KeepAlive1, Figure::Median, 0, 50.0);
+            results.add(Row::KeepAlive1, Figure::Median, 1, sample);
+        }
+        let expected = "\
+median (least to most)         no mesh        ours              ours should
+HTTP keep-alive, 1 connection
+  p50, µs                      50 (50 to 50)  110 (100 to 120)  ≤ 130
+";
+        let text = results.text();
+        let squeezed = |text: &str| {
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(squeezed(&text), squeezed(expected));
+        assert!(results.markdown().contains("| p50, µs | 50 (50 to 50) | 110 (100 to 120) | ≤ 130 |"));
+        assert_eq!(results.json()["keep-alive1"]["ours"]["p50_microseconds"]["median"], 110.0);
+        assert_eq!(
+            results.commands("").trim(),
+            "HTTP keep-alive, 1 connection  cargo xtask bench l4 --only keep-alive1"
+        );
+    }
+}
