@@ -34,13 +34,19 @@ impl NodeNumber {
     /// The node's own addresses.
     pub fn address(self) -> Pair {
         let host = u16::from(self.0);
-        Pair { v4: Ipv4Addr::new(172, 30, 0, self.0), v6: Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, host) }
+        Pair {
+            v4: Ipv4Addr::new(172, 30, 0, self.0),
+            v6: Ipv6Addr::new(0xfd00, 0x172, 0x30, 0, 0, 0, 0, host),
+        }
     }
 
     /// The node's addresses on the wire to the control plane.
     pub fn control_side(self) -> Pair {
         let host = u16::from(self.0) + 10;
-        Pair { v4: Ipv4Addr::new(172, 30, 1, self.0 + 10), v6: Ipv6Addr::new(0xfd00, 0x172, 0x30, 1, 0, 0, 0, host) }
+        Pair {
+            v4: Ipv4Addr::new(172, 30, 1, self.0 + 10),
+            v6: Ipv6Addr::new(0xfd00, 0x172, 0x30, 1, 0, 0, 0, host),
+        }
     }
 }
 
@@ -90,9 +96,11 @@ impl Addresses {
         }
         self.services.retain(|_host, owner| owner != name);
         let host = match asked {
-            Some(asked) => wanted_host(asked)
-                .filter(|host| !self.services.contains_key(host))
-                .ok_or_else(|| LabError::Addresses(format!("Service {name} at {asked} (free in 10.96.0.0/16?)")))?,
+            Some(asked) => {
+                wanted_host(asked).filter(|host| !self.services.contains_key(host)).ok_or_else(|| {
+                    LabError::Addresses(format!("Service {name} at {asked} (free in 10.96.0.0/16?)"))
+                })?
+            }
             None => (FIRST_SERVICE..u16::MAX)
                 .find(|host| !self.services.contains_key(host))
                 .ok_or_else(|| LabError::Addresses(format!("Service {name}")))?,

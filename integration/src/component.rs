@@ -53,7 +53,8 @@ impl FromStr for Component {
     type Err = LabError;
 
     fn from_str(text: &str) -> Result<Self, LabError> {
-        let unknown = || LabError::Unknown(format!("component {text:?} (controller, agent/node-1, ztunnel/node-1, …)"));
+        let unknown =
+            || LabError::Unknown(format!("component {text:?} (controller, agent/node-1, ztunnel/node-1, …)"));
         let node = |name: &str| name.strip_prefix("node-")?.parse().ok().map(NodeNumber);
         match text.split_once('/') {
             None if text == "controller" => Ok(Component::Controller),
@@ -174,14 +175,23 @@ impl Mesh {
     }
 
     /// Starts a program and does not wait for it.
-    pub(crate) fn start(&mut self, component: Component, network: &Network, pods: &[Value]) -> Result<(), LabError> {
+    pub(crate) fn start(
+        &mut self,
+        component: Component,
+        network: &Network,
+        pods: &[Value],
+    ) -> Result<(), LabError> {
         let settings = match component {
             Component::Controller => self.controller(),
             Component::Agent(node) => self.agent(node),
             Component::Ztunnel(node) => self.ztunnel(node, pods)?,
         };
         let mut command = Command::new(self.programs.file(component.kind())?);
-        command.env_clear().envs(crate::settings::inherited()).env("RUST_LOG", crate::settings::log_filter()).envs(settings);
+        command
+            .env_clear()
+            .envs(crate::settings::inherited())
+            .env("RUST_LOG", crate::settings::log_filter())
+            .envs(settings);
         let extra = self.programs.settings.iter().filter(|(kind, _name, _value)| *kind == component.kind());
         command.envs(extra.map(|(_kind, name, value)| (name, value)));
         let process = Process::start(component.space(network)?, command, &component.log(&self.folders))?;
@@ -213,12 +223,17 @@ impl Mesh {
         ])
     }
 
-    fn ztunnel(&self, node: NodeNumber, pods: &[Value]) -> Result<BTreeMap<&'static str, OsString>, LabError> {
+    fn ztunnel(
+        &self,
+        node: NodeNumber,
+        pods: &[Value],
+    ) -> Result<BTreeMap<&'static str, OsString>, LabError> {
         let name = pod_name(node);
         let pod = pods.iter().find(|pod| pod["metadata"]["name"] == name.as_str());
         let pod = pod.ok_or_else(|| LabError::Unknown(format!("pod {name}")))?;
         let token = self.folders.inside("tokens").join(&name);
-        crate::manifest::write_whole(&token, &self.tokens.mint(&Claims::of_pod(pod))).map_err(LabError::system("writing a token"))?;
+        crate::manifest::write_whole(&token, &self.tokens.mint(&Claims::of_pod(pod)))
+            .map_err(LabError::system("writing a token"))?;
         let address = format!("https://{}:{XDS_PORT}", CONTROL.v4);
         let root = self.root();
         Ok(BTreeMap::from([
@@ -242,7 +257,8 @@ impl Mesh {
 
     fn source_folders(&self) -> OsString {
         let live = [self.folders.inside("generated"), self.folders.inside("applied")];
-        let all: Vec<_> = self.folders.manifests.iter().chain(&live).map(|folder| folder.as_os_str()).collect();
+        let all: Vec<_> =
+            self.folders.manifests.iter().chain(&live).map(|folder| folder.as_os_str()).collect();
         all.join(std::ffi::OsStr::new(":"))
     }
 
@@ -288,7 +304,11 @@ impl Mesh {
             return Ok(());
         }
         let dump = tail(&self.output(Component::Controller), 40);
-        Err(LabError::Late { what: format!("a root certificate at {}", root.display()), seconds: START.as_secs(), dump })
+        Err(LabError::Late {
+            what: format!("a root certificate at {}", root.display()),
+            seconds: START.as_secs(),
+            dump,
+        })
     }
 
     pub(crate) fn runs(&self, component: Component) -> bool {
@@ -297,7 +317,10 @@ impl Mesh {
 
     /// Stops a program: by force, or asked first.
     pub(crate) fn stop(&mut self, component: Component, how: Stop) -> Result<(), LabError> {
-        let process = self.running.remove(&component).ok_or_else(|| LabError::Unknown(format!("running {component}")))?;
+        let process = self
+            .running
+            .remove(&component)
+            .ok_or_else(|| LabError::Unknown(format!("running {component}")))?;
         match how {
             Stop::Killed => {
                 process.signal(Signal::SIGKILL);
@@ -362,10 +385,19 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
 }
 
 /// One program's answer over HTTP.
-pub(crate) fn ask(component: Component, network: &Network, service: Served, method: &'static str, path: &str) -> Result<crate::http::Answer, LabError> {
+pub(crate) fn ask(
+    component: Component,
+    network: &Network,
+    service: Served,
+    method: &'static str,
+    path: &str,
+) -> Result<crate::http::Answer, LabError> {
     let (address, path) = (component.address(service), path.to_owned());
     let what = format!("asking {component} for {path}");
-    component.space(network)?.run(move || crate::http::request(method, address, &path, Duration::from_secs(5))).map_err(LabError::system(what))
+    component
+        .space(network)?
+        .run(move || crate::http::request(method, address, &path, Duration::from_secs(5)))
+        .map_err(LabError::system(what))
 }
 
 /// Whether a path can hold a Unix socket's name.

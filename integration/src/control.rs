@@ -75,7 +75,8 @@ impl Lab {
     /// Serves commands until one takes the lab down.
     pub fn serve(&self) -> Result<(), LabError> {
         let path = self.folder().join(SOCKET);
-        let listener = UnixListener::bind(&path).map_err(LabError::system(format!("listening at {}", path.display())))?;
+        let listener = UnixListener::bind(&path)
+            .map_err(LabError::system(format!("listening at {}", path.display())))?;
         std::thread::scope(|scope| {
             for stream in listener.incoming().flatten() {
                 let request = hear(&stream);
@@ -83,7 +84,10 @@ impl Lab {
                     return;
                 }
                 scope.spawn(move || {
-                    let reply = request.map_or_else(|| Err("not a request".to_owned()), |request| self.obey(request).map_err(|error| error.to_string()));
+                    let reply = request.map_or_else(
+                        || Err("not a request".to_owned()),
+                        |request| self.obey(request).map_err(|error| error.to_string()),
+                    );
                     // Whoever asked may have gone.
                     let _told = serde_json::to_string(&reply).map(|line| writeln!(&stream, "{line}"));
                 });
@@ -104,7 +108,9 @@ impl Lab {
                 let changes: Vec<_> = changes.iter().map(String::as_str).collect();
                 self.label(&kind, &name, &changes).map(|()| String::new())
             }
-            Request::Scale(kind, name, replicas) => self.scale(&kind, &name, replicas).map(|()| String::new()),
+            Request::Scale(kind, name, replicas) => {
+                self.scale(&kind, &name, replicas).map(|()| String::new())
+            }
             Request::Wait => {
                 self.wait_pods_ready(Duration::from_secs(30))?;
                 if self.has_mesh() { self.settled().map(|()| String::new()) } else { Ok(String::new()) }

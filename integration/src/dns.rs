@@ -34,7 +34,9 @@ pub(crate) fn serve(node: &Space, book: &Book) -> Result<(), LabError> {
             Ok(sockets) => sockets,
             // A kernel without IPv6.
             Err(_refused) if address.is_ipv6() => continue,
-            Err(source) => return Err(LabError::System { what: format!("listening for DNS on {at}"), source }),
+            Err(source) => {
+                return Err(LabError::System { what: format!("listening for DNS on {at}"), source });
+            }
         };
         let (for_udp, for_tcp) = (Arc::clone(book), Arc::clone(book));
         std::thread::spawn(move || over_udp(&udp, &for_udp));
@@ -83,7 +85,8 @@ fn current(book: &Book) -> Arc<Names> {
 
 /// The answer to one message; none when it is no query at all.
 fn answer(query: &[u8], names: &Names, limit: usize) -> Option<Vec<u8>> {
-    let query = Message::from_vec(query).ok().filter(|query| query.metadata.message_type == MessageType::Query)?;
+    let query =
+        Message::from_vec(query).ok().filter(|query| query.metadata.message_type == MessageType::Query)?;
     let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
     reply.metadata.recursion_desired = query.metadata.recursion_desired;
     reply.metadata.recursion_available = true;

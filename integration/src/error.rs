@@ -30,7 +30,9 @@ pub enum LabError {
     #[error("there is no {0}")]
     Unknown(String),
     /// A program of the mesh is missing.
-    #[error("program {0} does not exist; build it (`cargo build --workspace`) or name its folder in AMBIT_LAB_PROGRAMS")]
+    #[error(
+        "program {0} does not exist; build it (`cargo build --workspace`) or name its folder in AMBIT_LAB_PROGRAMS"
+    )]
     Program(PathBuf),
     /// No address is left.
     #[error("no address is left for {0}")]

@@ -50,27 +50,38 @@ pub(crate) fn groups<'a>(documents: impl Iterator<Item = &'a Document>) -> (Vec<
 }
 
 fn replicated(document: &Document) -> Result<Group, String> {
-    let template = document.at(&["spec", "template"]).ok_or_else(|| format!("{}: field spec.template is missing", document.key))?;
+    let template = document
+        .at(&["spec", "template"])
+        .ok_or_else(|| format!("{}: field spec.template is missing", document.key))?;
     let replicas = match document.at(&["spec", "replicas"]) {
         None => 1,
-        Some(count) => count.as_u64().ok_or_else(|| format!("{}: field spec.replicas must be a number, not {count}", document.key))?,
+        Some(count) => count
+            .as_u64()
+            .ok_or_else(|| format!("{}: field spec.replicas must be a number, not {count}", document.key))?,
     };
     let labels = texts(template, &["metadata", "labels"]);
     let selector = texts(&document.value, &["spec", "selector", "matchLabels"]);
     if let Some((key, value)) = selector.iter().find(|(key, value)| labels.get(*key) != Some(value)) {
-        return Err(format!("{}: spec.selector asks for {key}={value}, which spec.template.metadata.labels lacks", document.key));
+        return Err(format!(
+            "{}: spec.selector asks for {key}={value}, which spec.template.metadata.labels lacks",
+            document.key
+        ));
     }
     group(document, template, usize::try_from(replicas).unwrap_or(usize::MAX))
 }
 
 fn group(document: &Document, template: &Value, replicas: usize) -> Result<Group, String> {
     let key = &document.key;
-    let spec = template.get("spec").filter(|spec| spec.is_object()).ok_or_else(|| format!("{key}: field spec is missing or no map"))?;
+    let spec = template
+        .get("spec")
+        .filter(|spec| spec.is_object())
+        .ok_or_else(|| format!("{key}: field spec is missing or no map"))?;
     let containers = at(spec, &["containers"]).and_then(Value::as_array).filter(|list| !list.is_empty());
     let containers = containers.ok_or_else(|| format!("{key}: spec.containers is missing or empty"))?;
     let pod = format!("{}/{}", key.namespace, key.name);
     let containers = containers.iter().map(|value| {
-        let name = text(value, &["name"]).ok_or_else(|| format!("{key}: a container has no name"))?.to_owned();
+        let name =
+            text(value, &["name"]).ok_or_else(|| format!("{key}: a container has no name"))?.to_owned();
         Ok(Container { name, value: value.clone(), program: program(&pod, value)? })
     });
     let containers = containers.collect::<Result<Vec<_>, String>>()?;
@@ -91,7 +102,8 @@ impl Group {
                 "Pod" => self.owner.name.clone(),
                 "StatefulSet" => format!("{}-{ordinal}", self.owner.name),
                 _ => {
-                    let suffix: String = (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
+                    let suffix: String =
+                        (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect();
                     format!("{}-{}-{suffix}", self.owner.name, self.revision)
                 }
             };
@@ -113,7 +125,8 @@ impl Group {
         match owner.kind.as_str() {
             "Deployment" => {
                 metadata["labels"]["pod-template-hash"] = self.revision.clone().into();
-                metadata["ownerReferences"] = reference("ReplicaSet", &format!("{}-{}", owner.name, self.revision));
+                metadata["ownerReferences"] =
+                    reference("ReplicaSet", &format!("{}-{}", owner.name, self.revision));
             }
             "StatefulSet" => {
                 metadata["labels"]["statefulset.kubernetes.io/pod-name"] = name.into();
@@ -131,7 +144,8 @@ impl Group {
 
     /// The node the group asks for by name.
     pub(crate) fn asked_node(&self) -> Option<&str> {
-        text(&self.spec, &["nodeName"]).or_else(|| text(&self.spec, &["nodeSelector", "kubernetes.io/hostname"]))
+        text(&self.spec, &["nodeName"])
+            .or_else(|| text(&self.spec, &["nodeSelector", "kubernetes.io/hostname"]))
     }
 }
 
@@ -190,7 +204,10 @@ spec:
         assert_eq!(faults, []);
         let mut random = rand::rngs::SmallRng::seed_from_u64(7);
         let names = groups[0].names(2, &[], &mut random);
-        assert!(names.iter().all(|name| name.starts_with(&format!("web-v1-{}-", groups[0].revision))), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.starts_with(&format!("web-v1-{}-", groups[0].revision))),
+            "{names:?}"
+        );
         assert_eq!(groups[1].names(2, &["db-1".to_owned()], &mut random), ["db-0", "db-2"]);
         let pod = groups[0].pod(&names[0], &uid(&mut random), "node-1");
         assert_eq!(pod["metadata"]["labels"]["pod-template-hash"], groups[0].revision.as_str());
@@ -209,7 +226,8 @@ spec:
             ("spec: {template: {spec: {containers: [{name: c, image: nginx}]}}}", "nginx"),
         ];
         for (spec, expected) in cases {
-            let (documents, _) = parse(Path::new("x"), &format!("kind: Deployment\nmetadata: {{name: d}}\n{spec}\n"));
+            let (documents, _) =
+                parse(Path::new("x"), &format!("kind: Deployment\nmetadata: {{name: d}}\n{spec}\n"));
             let (_, faults) = groups(documents.iter());
             assert!(faults[0].message.contains(expected), "{spec}: {faults:?}");
         }

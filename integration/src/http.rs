@@ -21,10 +21,14 @@ pub fn request(method: &str, to: SocketAddr, path: &str, limit: Duration) -> std
     let mut stream = TcpStream::connect_timeout(&to, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
     let mut bytes = Vec::new();
     stream.take(LIMIT).read_to_end(&mut bytes)?;
-    parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| Error::new(ErrorKind::InvalidData, "not an HTTP answer"))
+    parse(&String::from_utf8_lossy(&bytes))
+        .ok_or_else(|| Error::new(ErrorKind::InvalidData, "not an HTTP answer"))
 }
 
 fn parse(text: &str) -> Option<Answer> {
@@ -55,7 +59,9 @@ mod tests {
     fn answers_are_read_whole() {
         let plain = parse("HTTP/1.1 500 Oops\r\nA: b\r\n\r\nnot yet").unwrap();
         assert_eq!((plain.status, plain.body.as_str()), (500, "not yet"));
-        let chunked = parse("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n").unwrap();
+        let chunked =
+            parse("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+                .unwrap();
         assert_eq!(chunked.body, "abcde");
         assert_eq!(parse("hello"), None);
     }

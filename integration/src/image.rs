@@ -32,9 +32,9 @@ pub(crate) fn program(pod: &str, container: &Value) -> Result<Program, String> {
         "echo" | "echo-basic" | "echo-advanced" => Ok(echo(container, arguments)),
         "curl" if !arguments.is_empty() => Ok(Program::Host([vec!["curl".to_owned()], arguments].concat())),
         "busybox" | "alpine" if !arguments.is_empty() => Ok(Program::Host(arguments)),
-        "curl" | "busybox" | "alpine" => {
-            Err(cannot("it would end at once; give it something to run, as in command: [\"sleep\", \"infinity\"]"))
-        }
+        "curl" | "busybox" | "alpine" => Err(cannot(
+            "it would end at once; give it something to run, as in command: [\"sleep\", \"infinity\"]",
+        )),
         _ => Err(cannot(
             "the lab runs no images; give the container a command of this machine, or use hashicorp/http-echo or ambit/echo, which the lab stands in for",
         )),
@@ -54,7 +54,8 @@ fn list(container: &Value, field: &str) -> Vec<String> {
 }
 
 fn http_echo(arguments: Vec<String>) -> Program {
-    let port = flag(&arguments, "listen").and_then(|value| value.rsplit(':').next()?.parse().ok()).unwrap_or(5678);
+    let port =
+        flag(&arguments, "listen").and_then(|value| value.rsplit(':').next()?.parse().ok()).unwrap_or(5678);
     Program::StandIn { arguments: [vec!["http-echo".to_owned()], arguments].concat(), ports: vec![port] }
 }
 
@@ -69,7 +70,10 @@ fn echo(container: &Value, mut arguments: Vec<String>) -> Program {
         let port = port.unwrap_or(if basic { 3000 } else { 8080 });
         arguments.push(format!("--port={port}"));
     }
-    let ports = ["port", "tcp", "sink"].iter().flat_map(|name| flags(&arguments, name)).filter_map(|port| port.parse().ok());
+    let ports = ["port", "tcp", "sink"]
+        .iter()
+        .flat_map(|name| flags(&arguments, name))
+        .filter_map(|port| port.parse().ok());
     let ports = ports.collect();
     Program::StandIn { arguments: [vec!["echo".to_owned()], arguments].concat(), ports }
 }
@@ -86,7 +90,9 @@ pub(crate) fn flags<'a>(arguments: &'a [String], name: &str) -> Vec<&'a str> {
         let Some(word) = word.strip_prefix('-') else { continue };
         match word.trim_start_matches('-').split_once('=') {
             Some((key, value)) if key == name => found.push(value),
-            None if word.trim_start_matches('-') == name => found.extend(arguments.get(index + 1).map(String::as_str)),
+            None if word.trim_start_matches('-') == name => {
+                found.extend(arguments.get(index + 1).map(String::as_str))
+            }
             _ => {}
         }
     }
@@ -107,11 +113,23 @@ mod tests {
     fn images_become_programs() {
         let host = |words: &[&str]| Program::Host(words.iter().map(|word| (*word).to_owned()).collect());
         let cases = [
-            (json!({"image": "hashicorp/http-echo:1.0", "args": ["-text=hi"]}), stand_in(&["http-echo", "-text=hi"], &[5678])),
-            (json!({"image": "docker.io/hashicorp/http-echo", "args": ["-listen", ":81"]}), stand_in(&["http-echo", "-listen", ":81"], &[81])),
+            (
+                json!({"image": "hashicorp/http-echo:1.0", "args": ["-text=hi"]}),
+                stand_in(&["http-echo", "-text=hi"], &[5678]),
+            ),
+            (
+                json!({"image": "docker.io/hashicorp/http-echo", "args": ["-listen", ":81"]}),
+                stand_in(&["http-echo", "-listen", ":81"], &[81]),
+            ),
             (json!({"image": "ambit/echo"}), stand_in(&["echo", "--port=8080"], &[8080])),
-            (json!({"image": "ambit/echo:1", "args": ["--port=80", "--tcp=90"]}), stand_in(&["echo", "--port=80", "--tcp=90"], &[80, 90])),
-            (json!({"image": "gcr.io/k8s/gateway-api/echo-basic:v1"}), stand_in(&["echo", "--port=3000"], &[3000])),
+            (
+                json!({"image": "ambit/echo:1", "args": ["--port=80", "--tcp=90"]}),
+                stand_in(&["echo", "--port=80", "--tcp=90"], &[80, 90]),
+            ),
+            (
+                json!({"image": "gcr.io/k8s/gateway-api/echo-basic:v1"}),
+                stand_in(&["echo", "--port=3000"], &[3000]),
+            ),
             (json!({"image": "curlimages/curl", "command": ["sleep"], "args": ["9"]}), host(&["sleep", "9"])),
             (json!({"image": "nginx", "command": ["nc", "-l"]}), host(&["nc", "-l"])),
         ];

@@ -104,7 +104,8 @@ impl Drop for Home {
     fn drop(&mut self) {
         for folder in ["netns", "nodes"] {
             // Gone with the mount namespace otherwise.
-            let _unmounted = nix::mount::umount2(&self.folders.inside(folder), nix::mount::MntFlags::MNT_DETACH);
+            let _unmounted =
+                nix::mount::umount2(&self.folders.inside(folder), nix::mount::MntFlags::MNT_DETACH);
         }
         if !self.keep {
             // What cannot be removed now is removed by the next lab of this name.
@@ -135,7 +136,11 @@ impl Lab {
             MeshMode::On(programs) => Some(Mesh::prepare(programs, folders.clone())?),
         };
         if let Some(mesh) = &mut mesh {
-            state.system = network.nodes.keys().map(|node| ztunnel_pod(*node, &crate::expand::uid(&mut rand::rng()))).collect();
+            state.system = network
+                .nodes
+                .keys()
+                .map(|node| ztunnel_pod(*node, &crate::expand::uid(&mut rand::rng())))
+                .collect();
             state.publish()?;
             mesh.start(Component::Controller, &network, &[])?;
         }
@@ -155,7 +160,8 @@ impl Lab {
         let pods = lock(&self.shared.state).system.clone();
         mesh.wait_root()?;
         let nodes: Vec<_> = self.network.nodes.keys().copied().collect();
-        let others: Vec<_> = nodes.iter().flat_map(|node| [Component::Agent(*node), Component::Ztunnel(*node)]).collect();
+        let others: Vec<_> =
+            nodes.iter().flat_map(|node| [Component::Agent(*node), Component::Ztunnel(*node)]).collect();
         others.iter().try_for_each(|component| mesh.start(*component, &self.network, &pods))?;
         nodes.iter().try_for_each(|node| mesh.wait_ready(Component::Ztunnel(*node), &self.network))
     }
@@ -228,7 +234,10 @@ fn listen(shared: &Arc<Shared>, inbox: Receiver<News>) {
 fn make_folders(options: &LabOptions) -> Result<Home, LabError> {
     let state = crate::settings::runs().join(&options.name);
     if !fits_socket(&state.join("sockets/node-99.sock")) {
-        return Err(LabError::Manifest(format!("{} is too long for a socket's path; set AMBIT_LAB_DIR", state.display())));
+        return Err(LabError::Manifest(format!(
+            "{} is too long for a socket's path; set AMBIT_LAB_DIR",
+            state.display()
+        )));
     }
     let failed = |what: &Path| LabError::system(format!("making {}", what.display()));
     std::fs::create_dir_all(crate::settings::runs()).map_err(failed(&state))?;
@@ -239,14 +248,19 @@ fn make_folders(options: &LabOptions) -> Result<Home, LabError> {
     }
     let folders = Folders { state: state.clone(), manifests: Vec::new() };
     let mut home = Home { folders, keep: options.keep, lock, _locked: locked };
-    for name in ["generated", "applied", "state", "tokens", "ca", "logs", "sockets", "resolver", "manifests"] {
+    for name in ["generated", "applied", "state", "tokens", "ca", "logs", "sockets", "resolver", "manifests"]
+    {
         std::fs::create_dir_all(state.join(name)).map_err(failed(&state))?;
     }
     let manifests = &mut home.folders.manifests;
     for (index, source) in options.manifests.iter().enumerate() {
         match source {
             Manifests::Folder(folder) => {
-                manifests.push(folder.canonicalize().map_err(LabError::system(format!("opening {}", folder.display())))?);
+                manifests.push(
+                    folder
+                        .canonicalize()
+                        .map_err(LabError::system(format!("opening {}", folder.display())))?,
+                );
             }
             Manifests::Inline(text) => {
                 let folder = state.join("manifests");
@@ -290,6 +304,8 @@ fn claim(name: &str) -> Result<(PathBuf, File), LabError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(LabError::Manifest(format!(
             "a lab named {name} is running; take it down first: ambit-lab down --name {name}"
         ))),
-        Err(std::fs::TryLockError::Error(source)) => Err(LabError::System { what: format!("locking {}", path.display()), source }),
+        Err(std::fs::TryLockError::Error(source)) => {
+            Err(LabError::System { what: format!("locking {}", path.display()), source })
+        }
     }
 }

@@ -108,10 +108,19 @@ impl Load {
     async fn drive(self) -> Outcome {
         let connection = if self.connections == Connections::Kept { "keep-alive" } else { "close" };
         let (path, host, width) = (&self.path, &self.host, self.width);
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n").into_bytes();
-        let run = Run { load: self, request, start: Instant::now(), next: 0, latencies: Vec::new(), outcome: Outcome::default() };
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n").into_bytes();
+        let run = Run {
+            load: self,
+            request,
+            start: Instant::now(),
+            next: 0,
+            latencies: Vec::new(),
+            outcome: Outcome::default(),
+        };
         let run = Rc::new(RefCell::new(run));
-        let lanes: Vec<_> = (0..width).map(|_| ambit_process::spawn::spawn_local("load", lane(Rc::clone(&run)))).collect();
+        let lanes: Vec<_> =
+            (0..width).map(|_| ambit_process::spawn::spawn_local("load", lane(Rc::clone(&run)))).collect();
         for lane in lanes {
             // A lane ends by itself; how many requests it made is in the run.
             let _ended = lane.await;
@@ -120,7 +129,11 @@ impl Load {
         run.outcome.seconds = run.start.elapsed().as_secs_f64();
         run.latencies.sort_unstable();
         let latencies = &run.latencies;
-        let at = |share: f64| latencies.get(((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1))).copied();
+        let at = |share: f64| {
+            latencies
+                .get(((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1)))
+                .copied()
+        };
         run.outcome.microseconds = [0.5, 0.9, 0.99, 0.999, 1.0].map(|share| at(share).unwrap_or(0));
         run.outcome.clone()
     }
@@ -166,10 +179,12 @@ async fn lane(run: Rc<RefCell<Run>>) {
         if load.rate.is_some() {
             tokio::time::sleep_until(due.into()).await;
         }
-        let outcome = match tokio::time::timeout(load.timeout, exchange(&load, &request, &mut kept, &mut buffer)).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err("timeout".to_owned()),
-        };
+        let outcome =
+            match tokio::time::timeout(load.timeout, exchange(&load, &request, &mut kept, &mut buffer)).await
+            {
+                Ok(outcome) => outcome,
+                Err(_elapsed) => Err("timeout".to_owned()),
+            };
         if outcome.is_err() || load.connections == Connections::OnePerRequest {
             kept = None;
         }
@@ -182,18 +197,28 @@ async fn lane(run: Rc<RefCell<Run>>) {
     }
 }
 
-async fn exchange(load: &Load, request: &[u8], kept: &mut Option<TcpStream>, buffer: &mut Vec<u8>) -> Result<(), String> {
+async fn exchange(
+    load: &Load,
+    request: &[u8],
+    kept: &mut Option<TcpStream>,
+    buffer: &mut Vec<u8>,
+) -> Result<(), String> {
     let stream = match kept {
         Some(stream) => stream,
         None => {
-            let stream = TcpStream::connect(load.to).await.map_err(|error| format!("connect: {}", error.kind()))?;
+            let stream =
+                TcpStream::connect(load.to).await.map_err(|error| format!("connect: {}", error.kind()))?;
             stream.set_nodelay(true).map_err(|error| format!("connect: {}", error.kind()))?;
             kept.insert(stream)
         }
     };
     stream.write_all(request).await.map_err(|error| format!("write: {}", error.kind()))?;
     let body = read_answer(stream, buffer).await?;
-    if load.expect.is_empty() || find(&buffer[body], load.expect.as_bytes()).is_some() { Ok(()) } else { Err("wrong body".to_owned()) }
+    if load.expect.is_empty() || find(&buffer[body], load.expect.as_bytes()).is_some() {
+        Ok(())
+    } else {
+        Err("wrong body".to_owned())
+    }
 }
 
 /// Reads one answer into the buffer and says where its body is.
@@ -208,7 +233,9 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<std
         if read == 0 {
             return Err("closed early".to_owned());
         }
-        if body.is_none() && let Some(end) = find(buffer, b"\r\n\r\n") {
+        if body.is_none()
+            && let Some(end) = find(buffer, b"\r\n\r\n")
+        {
             body = Some(end + 4..end + 4 + length(&buffer[..end])?);
         } else if body.is_none() && buffer.len() > LARGEST_HEAD {
             return Err("no HTTP answer".to_owned());
@@ -240,8 +267,14 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {
         let [p50, p90, p99, p999, most] = outcome.microseconds;
-        println!("sent {} good {} failed {:?} in {:.2} s", outcome.sent, outcome.good, outcome.failed, outcome.seconds);
-        println!("{:.0} good/s; microseconds p50 {p50} p90 {p90} p99 {p99} p99.9 {p999} max {most}", outcome.good as f64 / outcome.seconds);
+        println!(
+            "sent {} good {} failed {:?} in {:.2} s",
+            outcome.sent, outcome.good, outcome.failed, outcome.seconds
+        );
+        println!(
+            "{:.0} good/s; microseconds p50 {p50} p90 {p90} p99 {p99} p99.9 {p999} max {most}",
+            outcome.good as f64 / outcome.seconds
+        );
     }
     Ok(())
 }

@@ -177,7 +177,9 @@ fn split(text: &str) -> Vec<(usize, String)> {
 fn document(body: &str, place: &Place) -> Result<Vec<Document>, String> {
     let value: Value = serde_saphyr::from_str(body).map_err(|error| format!("not YAML: {error}"))?;
     let items = value.get("items").and_then(Value::as_array);
-    if let Some(items) = items.filter(|_items| text(&value, &["kind"]).is_some_and(|kind| kind.ends_with("List"))) {
+    if let Some(items) =
+        items.filter(|_items| text(&value, &["kind"]).is_some_and(|kind| kind.ends_with("List")))
+    {
         return items.iter().map(|item| keyed(item.clone(), place)).collect();
     }
     Ok(vec![keyed(value, place)?])
@@ -185,7 +187,8 @@ fn document(body: &str, place: &Place) -> Result<Vec<Document>, String> {
 
 fn keyed(mut value: Value, place: &Place) -> Result<Document, String> {
     let kind = text(&value, &["kind"]).ok_or("field kind is missing")?.to_owned();
-    let name = text(&value, &["metadata", "name"]).ok_or_else(|| format!("{kind}: field metadata.name is missing"))?;
+    let name = text(&value, &["metadata", "name"])
+        .ok_or_else(|| format!("{kind}: field metadata.name is missing"))?;
     let namespace = text(&value, &["metadata", "namespace"]).unwrap_or("default");
     let key = Key::new(&kind, namespace, name);
     if !key.namespace.is_empty() {

@@ -24,9 +24,14 @@ impl Samples {
     }
 
     /// Samples of this name with all these labels.
-    pub fn matching<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
+    pub fn matching<'a>(
+        &'a self,
+        name: &'a str,
+        labels: &'a [(&'a str, &'a str)],
+    ) -> impl Iterator<Item = &'a Sample> {
         self.0.iter().filter(move |sample| {
-            sample.name == name && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
+            sample.name == name
+                && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
         })
     }
 
@@ -39,7 +44,13 @@ impl Samples {
 fn sample(line: &str) -> Option<Sample> {
     let (name, rest) = match line.find(['{', ' '])? {
         end if line[end..].starts_with('{') => (&line[..end], &line[end + 1..]),
-        end => return Some(Sample { name: line[..end].to_owned(), labels: BTreeMap::new(), value: number(&line[end..])? }),
+        end => {
+            return Some(Sample {
+                name: line[..end].to_owned(),
+                labels: BTreeMap::new(),
+                value: number(&line[end..])?,
+            });
+        }
     };
     let mut labels = BTreeMap::new();
     let mut rest = rest;
@@ -82,7 +93,8 @@ mod tests {
 
     #[test]
     fn samples_are_found_by_their_labels() {
-        let text = "# HELP x y\nx_total{a=\"1\",b=\"q\\\"}\"} 2\nx_total{a=\"1\",b=\"z\"} 3 # {} 1\ny 7\nbroken{\n";
+        let text =
+            "# HELP x y\nx_total{a=\"1\",b=\"q\\\"}\"} 2\nx_total{a=\"1\",b=\"z\"} 3 # {} 1\ny 7\nbroken{\n";
         let samples = Samples::parse(text);
         assert_eq!(samples.sum("x_total", &[("a", "1")]), 5.0);
         assert_eq!(samples.sum("x_total", &[("b", "q\"}")]), 2.0);

@@ -224,7 +224,9 @@ fn keep(keeper: &Keeper, uid: &str, all: usize, news: &Sender<News>) {
     while !keeper.life.stopping() {
         let well = match Process::start(&keeper.space, keeper.command(), &keeper.log) {
             Ok(process) => {
-                keeper.life.change(|state| drop(state.running.insert(keeper.container.name.clone(), process.clone())));
+                keeper.life.change(|state| {
+                    drop(state.running.insert(keeper.container.name.clone(), process.clone()))
+                });
                 if keeper.life.stopping() {
                     process.signal(Signal::SIGTERM);
                 }

@@ -37,7 +37,10 @@ enum Test {
     Runs,
     /// All these ports must accept.
     Accepts(Vec<u16>),
-    Http { port: u16, request: String },
+    Http {
+        port: u16,
+        request: String,
+    },
     Exec(Vec<String>),
     /// A probe the lab cannot make.
     Never,
@@ -67,9 +70,18 @@ impl Check {
                 _ => Test::Runs,
             };
             let timeout = Duration::from_secs(1);
-            return Check { container: name, test, delay: Duration::ZERO, period: IDLE, timeout, successes: 1, failures: 3 };
+            return Check {
+                container: name,
+                test,
+                delay: Duration::ZERO,
+                period: IDLE,
+                timeout,
+                successes: 1,
+                failures: 3,
+            };
         };
-        let number = |field: &str, default: u64| at(probe, &[field]).and_then(Value::as_u64).unwrap_or(default);
+        let number =
+            |field: &str, default: u64| at(probe, &[field]).and_then(Value::as_u64).unwrap_or(default);
         Check {
             container: name,
             test: test(probe, ports),
@@ -86,7 +98,9 @@ impl Check {
             Test::Runs => true,
             Test::Never => false,
             Test::Accepts(ports) => ports.iter().all(|port| self.connect(address, *port).is_some()),
-            Test::Http { port, request } => self.get(address, *port, request).is_some_and(|status| (200..400).contains(&status)),
+            Test::Http { port, request } => {
+                self.get(address, *port, request).is_some_and(|status| (200..400).contains(&status))
+            }
             Test::Exec(words) => runs_well(words, self.timeout),
         }
     }
@@ -114,23 +128,34 @@ fn test(probe: &Value, ports: &BTreeMap<String, u16>) -> Test {
         let path = text(probe, &["httpGet", "path"]).unwrap_or("/");
         let headers = at(probe, &["httpGet", "httpHeaders"]).and_then(Value::as_array).into_iter().flatten();
         let headers: String = headers
-            .filter_map(|header| Some(format!("{}: {}\r\n", text(header, &["name"])?, text(header, &["value"])?)))
+            .filter_map(|header| {
+                Some(format!("{}: {}\r\n", text(header, &["name"])?, text(header, &["value"])?))
+            })
             .collect();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: pod\r\nUser-Agent: kube-probe/ambit-lab\r\n{headers}Connection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: pod\r\nUser-Agent: kube-probe/ambit-lab\r\n{headers}Connection: close\r\n\r\n"
+        );
         return Test::Http { port, request };
     }
     if let Some(port) = port("tcpSocket") {
         return Test::Accepts(vec![port]);
     }
     let words = at(probe, &["exec", "command"]).and_then(Value::as_array);
-    match words.map(|words| words.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect::<Vec<_>>()) {
+    match words
+        .map(|words| words.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect::<Vec<_>>())
+    {
         Some(words) if !words.is_empty() => Test::Exec(words),
         _ => Test::Never,
     }
 }
 
 fn runs_well(words: &[String], limit: Duration) -> bool {
-    let command = Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let command = Command::new(&words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     let Ok(mut child) = command else { return false };
     let ended = crate::process::poll(limit, || child.try_wait().ok().flatten());
     if ended.is_none() {
@@ -181,9 +206,11 @@ impl Prober {
 
     /// Eager until the pod is ready for the first time; then as each check asks.
     fn next(&self, counts: &[Count]) -> Duration {
-        let periods = self.checks.iter().zip(counts).map(|(check, count)| match count.ready || count.bad >= check.failures * 40 {
-            true => check.period,
-            false => EAGER,
+        let periods = self.checks.iter().zip(counts).map(|(check, count)| {
+            match count.ready || count.bad >= check.failures * 40 {
+                true => check.period,
+                false => EAGER,
+            }
         });
         periods.min().unwrap_or(IDLE)
     }

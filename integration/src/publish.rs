@@ -36,7 +36,11 @@ impl State {
         let generated = self.folders.inside("generated");
         for object in self.generated() {
             let named = |path: &[&str]| text(&object, path).unwrap_or_default().to_owned();
-            let key = Key::new(&named(&["kind"]), &named(&["metadata", "namespace"]), &named(&["metadata", "name"]));
+            let key = Key::new(
+                &named(&["kind"]),
+                &named(&["metadata", "namespace"]),
+                &named(&["metadata", "name"]),
+            );
             files.insert(generated.join(key.file_name()), object.to_string());
         }
         let applied = self.folders.inside("applied");
@@ -45,7 +49,8 @@ impl State {
                 files.insert(applied.join(key.file_name()), document.value.to_string());
             }
         }
-        let gone: Vec<PathBuf> = self.written.keys().filter(|path| !files.contains_key(*path)).cloned().collect();
+        let gone: Vec<PathBuf> =
+            self.written.keys().filter(|path| !files.contains_key(*path)).cloned().collect();
         for path in gone {
             std::fs::remove_file(&path).map_err(LabError::system(format!("removing {}", path.display())))?;
             self.written.remove(&path);
@@ -75,7 +80,10 @@ impl State {
     }
 
     fn missing_namespaces(&self) -> Vec<Value> {
-        let names = self.namespaces().into_iter().filter(|name| !self.effective.contains_key(&Key::new("Namespace", "", name)));
+        let names = self
+            .namespaces()
+            .into_iter()
+            .filter(|name| !self.effective.contains_key(&Key::new("Namespace", "", name)));
         let object = |name: String| {
             let labels = json!({"kubernetes.io/metadata.name": name});
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
@@ -85,7 +93,9 @@ impl State {
 
     fn missing_accounts(&self) -> Vec<Value> {
         let wanted = self.accounts().into_iter();
-        let wanted = wanted.filter(|(namespace, name)| !self.effective.contains_key(&Key::new("ServiceAccount", namespace, name)));
+        let wanted = wanted.filter(|(namespace, name)| {
+            !self.effective.contains_key(&Key::new("ServiceAccount", namespace, name))
+        });
         let object = |(namespace, name): (String, String)| {
             let uid = account_uid(&namespace, &name);
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace, "uid": uid}})
@@ -103,7 +113,11 @@ impl State {
                 "topology.kubernetes.io/region": "lab", "topology.kubernetes.io/zone": format!("lab-{}", number.0),
             });
             let written = self.effective.get(&Key::new("Node", "", &name));
-            for (key, value) in written.iter().flat_map(|document| document.at(&["metadata", "labels"])?.as_object()).flatten() {
+            for (key, value) in written
+                .iter()
+                .flat_map(|document| document.at(&["metadata", "labels"])?.as_object())
+                .flatten()
+            {
                 labels[key] = value.clone();
             }
             json!({

@@ -64,7 +64,8 @@ fn first_process() -> ! {
     let exe = std::env::current_exe().unwrap_or_else(|error| fail(&format!("own path is unknown: {error}")));
     let mut command = Command::new(exe);
     command.args(std::env::args_os().skip(1)).env(Stage::VARIABLE, "inside");
-    let child = command.spawn().unwrap_or_else(|error| fail(&format!("cannot start inside the namespaces: {error}")));
+    let child =
+        command.spawn().unwrap_or_else(|error| fail(&format!("cannot start inside the namespaces: {error}")));
     let lab = Pid::from_raw(child.id() as i32);
     pass_signals_on(lab);
     loop {

@@ -63,7 +63,8 @@ impl Service {
 
     fn selects(&self, pod: &Backend) -> bool {
         let Some(selector) = &self.selector else { return false };
-        self.namespace == pod.namespace && selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+        self.namespace == pod.namespace
+            && selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
     }
 
     fn serves(&self, pod: &Backend) -> bool {
@@ -104,7 +105,9 @@ impl Service {
 impl Port {
     fn read(value: &Value) -> Result<Self, String> {
         let number = value.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
-        let number = number.filter(|port| *port != 0).ok_or_else(|| format!("spec.ports: port must be 1 to 65535 in {value}"))?;
+        let number = number
+            .filter(|port| *port != 0)
+            .ok_or_else(|| format!("spec.ports: port must be 1 to 65535 in {value}"))?;
         Ok(Port {
             name: text(value, &["name"]).map(str::to_owned),
             number,
@@ -151,11 +154,14 @@ table inet ambit-lab {
  chain services {
 ",
     );
-    for (service, port) in services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port))) {
+    for (service, port) in
+        services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)))
+    {
         let Some(address) = service.address else { continue };
         for (family, vip) in address.both().into_iter().enumerate() {
             let serving = pods.iter().filter(|pod| service.serves(pod));
-            let targets: Vec<_> = serving.filter_map(|pod| Some((pod.address.both()[family], port.target(pod)?))).collect();
+            let targets: Vec<_> =
+                serving.filter_map(|pod| Some((pod.address.both()[family], port.target(pod)?))).collect();
             rules.push_str(&balance(vip, port, &targets));
         }
     }
@@ -163,7 +169,8 @@ table inet ambit-lab {
     rules.push_str(" }\n chain postrouting {\n");
     for address in pods.iter().flat_map(|pod| pod.address.both()) {
         let family = family(address);
-        let _written = writeln!(rules, "  ct status dnat {family} saddr {address} {family} daddr {address} masquerade");
+        let _written =
+            writeln!(rules, "  ct status dnat {family} saddr {address} {family} daddr {address} masquerade");
     }
     rules.push_str(" }\n}\n");
     rules
@@ -174,7 +181,11 @@ fn balance(vip: IpAddr, port: &Port, targets: &[(IpAddr, u16)]) -> String {
     if targets.is_empty() || !matches!(protocol.as_str(), "tcp" | "udp") {
         return String::new();
     }
-    let choices: Vec<_> = targets.iter().enumerate().map(|(index, (address, port))| format!("{index} : {address} . {port}")).collect();
+    let choices: Vec<_> = targets
+        .iter()
+        .enumerate()
+        .map(|(index, (address, port))| format!("{index} : {address} . {port}"))
+        .collect();
     format!(
         "  {family} daddr {vip} {protocol} dport {} dnat {family} to numgen random mod {} map {{ {} }}\n",
         port.number,
@@ -194,7 +205,9 @@ pub(crate) fn names(services: &[Service], pods: &[Backend]) -> Names {
         let name = format!("{}.{}.svc.cluster.local.", service.name, service.namespace);
         let addresses = match service.address {
             Some(address) => address.both().to_vec(),
-            None => pods.iter().filter(|pod| service.serves(pod)).flat_map(|pod| pod.address.both()).collect(),
+            None => {
+                pods.iter().filter(|pod| service.serves(pod)).flat_map(|pod| pod.address.both()).collect()
+            }
         };
         if service.address.is_none() {
             for pod in pods.iter().filter(|pod| service.serves(pod)) {

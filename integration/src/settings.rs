@@ -9,7 +9,10 @@ pub const TABLE: &[(&str, &str)] = &[
     ("XDG_RUNTIME_DIR", "where that folder is made when AMBIT_LAB_DIR is not set; else /tmp/ambit-lab-<uid>"),
     ("AMBIT_LAB_STAGE", "set by the lab itself: how far the way into its own namespaces has got"),
     ("AMBIT_LAB_OUTSIDE", "set by the lab itself: process id of the supervisor as seen from outside"),
-    ("AMBIT_LAB_PROGRAMS", "folder of the controller, ambit-node-agent and ztunnel programs, when not beside this one"),
+    (
+        "AMBIT_LAB_PROGRAMS",
+        "folder of the controller, ambit-node-agent and ztunnel programs, when not beside this one",
+    ),
     ("PATH", "handed on to the pods' programs"),
     ("RUST_LOG", "handed on to controller, agents and ztunnels (default info)"),
 ];

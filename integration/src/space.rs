@@ -77,7 +77,12 @@ impl Space {
     }
 
     /// Runs one of the machine's tools in the space.
-    pub(crate) fn tool(&self, tool: &'static str, arguments: &'static [&'static str], input: String) -> Result<String, LabError> {
+    pub(crate) fn tool(
+        &self,
+        tool: &'static str,
+        arguments: &'static [&'static str],
+        input: String,
+    ) -> Result<String, LabError> {
         self.run(move || crate::command::feed(tool, arguments, &input))
     }
 
@@ -87,7 +92,8 @@ impl Space {
             for (name, value) in parameters {
                 let path = Path::new("/proc/sys/net").join(name);
                 if path.exists() {
-                    std::fs::write(&path, value).map_err(LabError::system(format!("setting {}", path.display())))?;
+                    std::fs::write(&path, value)
+                        .map_err(LabError::system(format!("setting {}", path.display())))?;
                 }
             }
             Ok(())
@@ -108,7 +114,8 @@ fn settle(netns: &Path, cover: Option<&Cover>) -> Result<(), LabError> {
 /// Gives the calling thread a mount namespace in which the cover's files hide the machine's.
 pub(crate) fn put_on(cover: &Cover) -> Result<(), LabError> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(LabError::errno("making a mount namespace"))?;
-    umount2(&cover.hidden, MntFlags::MNT_DETACH).map_err(LabError::errno("hiding the other network namespaces"))?;
+    umount2(&cover.hidden, MntFlags::MNT_DETACH)
+        .map_err(LabError::errno("hiding the other network namespaces"))?;
     for (file, seen_at) in &cover.files {
         if Path::new(seen_at).exists() {
             bind(file, Path::new(seen_at))?;
@@ -119,8 +126,11 @@ pub(crate) fn put_on(cover: &Cover) -> Result<(), LabError> {
 
 /// Mounts one file over another.
 fn bind(file: &Path, over: &Path) -> Result<(), LabError> {
-    mount(Some(file), over, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .map_err(LabError::errno(format!("mounting {} over {}", file.display(), over.display())))
+    mount(Some(file), over, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(LabError::errno(format!(
+        "mounting {} over {}",
+        file.display(),
+        over.display()
+    )))
 }
 
 /// Mounts an empty folder in memory, gone with the lab's mount namespace.

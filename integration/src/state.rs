@@ -101,7 +101,8 @@ impl State {
         self.effective.clear();
         self.faults.clear();
         for folder in &self.folders.manifests {
-            let read = parse_folder(folder).map_err(LabError::system(format!("reading {}", folder.display())))?;
+            let read =
+                parse_folder(folder).map_err(LabError::system(format!("reading {}", folder.display())))?;
             self.faults.extend(read.1);
             let mut first: BTreeMap<Key, Document> = BTreeMap::new();
             for document in read.0 {
@@ -125,7 +126,8 @@ impl State {
 
     fn read_services(&mut self) {
         self.services.clear();
-        let documents: Vec<_> = self.effective.values().filter(|document| document.key.kind == "Service").collect();
+        let documents: Vec<_> =
+            self.effective.values().filter(|document| document.key.kind == "Service").collect();
         let wanted: BTreeSet<_> = documents.iter().map(|document| full_name(&document.key)).collect();
         self.addresses.keep_services(|name| wanted.contains(name));
         // Those that ask for an address come first, or another could have taken it.
@@ -140,11 +142,17 @@ impl State {
                 Some("None") => Ok(None),
                 Some(asked) => match asked.parse() {
                     Ok(asked) => self.addresses.service(&full_name(&document.key), Some(asked)).map(Some),
-                    Err(_invalid) => Err(LabError::Manifest(format!("{}: spec.clusterIP {asked:?} is no address", document.key))),
+                    Err(_invalid) => Err(LabError::Manifest(format!(
+                        "{}: spec.clusterIP {asked:?} is no address",
+                        document.key
+                    ))),
                 },
                 None => self.addresses.service(&full_name(&document.key), None).map(Some),
             };
-            match address.map_err(|error| error.to_string()).and_then(|address| Service::read(document, address)) {
+            match address
+                .map_err(|error| error.to_string())
+                .and_then(|address| Service::read(document, address))
+            {
                 Ok(service) => self.services.push(service),
                 Err(message) => self.faults.push(Fault { place: document.place.clone(), message }),
             }
@@ -153,10 +161,16 @@ impl State {
 
     /// Takes pods that shall not exist any more out of the state, newest names last to stay.
     fn surplus(&mut self, groups: &[Group]) -> Vec<Pod> {
-        let mut room: BTreeMap<(Key, String), usize> =
-            groups.iter().map(|group| ((group.owner.clone(), group.revision.clone()), group.replicas)).collect();
+        let mut room: BTreeMap<(Key, String), usize> = groups
+            .iter()
+            .map(|group| ((group.owner.clone(), group.revision.clone()), group.replicas))
+            .collect();
         let mut gone = Vec::new();
-        let mut order: Vec<_> = self.pods.values().map(|pod| (pod.name().len(), pod.name().to_owned(), pod.uid.clone())).collect();
+        let mut order: Vec<_> = self
+            .pods
+            .values()
+            .map(|pod| (pod.name().len(), pod.name().to_owned(), pod.uid.clone()))
+            .collect();
         order.sort();
         for (_length, _name, uid) in order {
             let pod = &self.pods[&uid];
@@ -180,7 +194,12 @@ impl State {
 
     /// Creates the pods a group lacks and brings a lone pod's labels up to date.
     fn fill(&mut self, group: &Group) -> Result<(), LabError> {
-        let have: Vec<_> = self.pods.values().filter(|pod| pod.owner == group.owner).map(|pod| pod.name().to_owned()).collect();
+        let have: Vec<_> = self
+            .pods
+            .values()
+            .filter(|pod| pod.owner == group.owner)
+            .map(|pod| pod.name().to_owned())
+            .collect();
         if group.owner.kind == "Pod" {
             self.refresh_labels(group);
         }
@@ -191,7 +210,10 @@ impl State {
             let wire = Wire { node, host, address };
             let object = group.pod(&name, &uid, &node.name());
             let files = self.name_service(&group.owner.namespace)?;
-            let space = self.network.add_pod(&uid, &wire, files).inspect_err(|_error| self.addresses.free_pod(node, host))?;
+            let space = self
+                .network
+                .add_pod(&uid, &wire, files)
+                .inspect_err(|_error| self.addresses.free_pod(node, host))?;
             let pod = Pod {
                 uid: uid.clone(),
                 owner: group.owner.clone(),
@@ -222,14 +244,18 @@ impl State {
     fn place(&self, group: &Group) -> Result<NodeNumber, LabError> {
         if let Some(asked) = group.asked_node() {
             let found = self.network.nodes.keys().find(|node| node.name() == asked);
-            return found.copied().ok_or_else(|| LabError::Unknown(format!("node {asked}, which {} asks for", group.owner)));
+            return found
+                .copied()
+                .ok_or_else(|| LabError::Unknown(format!("node {asked}, which {} asks for", group.owner)));
         }
         let count = |node: NodeNumber, mine: bool| {
             let pods = self.pods.values().filter(|pod| pod.wire.node == node);
             pods.filter(|pod| !mine || pod.owner == group.owner).count()
         };
         let nodes = self.network.nodes.keys().copied();
-        nodes.min_by_key(|node| (count(*node, true), count(*node, false))).ok_or_else(|| LabError::Unknown("node".to_owned()))
+        nodes
+            .min_by_key(|node| (count(*node, true), count(*node, false)))
+            .ok_or_else(|| LabError::Unknown("node".to_owned()))
     }
 
     /// The resolver's files for pods of a namespace.
@@ -264,7 +290,8 @@ impl State {
 
     /// Namespaces that must exist, written or not.
     pub(crate) fn namespaces(&self) -> BTreeSet<String> {
-        let mut names: BTreeSet<_> = self.effective.keys().map(|key| key.namespace.clone()).filter(|name| !name.is_empty()).collect();
+        let mut names: BTreeSet<_> =
+            self.effective.keys().map(|key| key.namespace.clone()).filter(|name| !name.is_empty()).collect();
         names.extend(["default", "kube-system", "ambit-system"].map(str::to_owned));
         names
     }
@@ -296,7 +323,11 @@ pub(crate) fn relabel(object: &mut Value, changes: &[&str]) -> Result<(), LabErr
         match (change.split_once('='), change.strip_suffix('-')) {
             (Some((key, value)), _) => drop(labels.insert(key.to_owned(), value.into())),
             (None, Some(key)) => drop(labels.remove(key)),
-            (None, None) => return Err(LabError::Manifest(format!("label {change:?}: write key=value, or key- to remove it"))),
+            (None, None) => {
+                return Err(LabError::Manifest(format!(
+                    "label {change:?}: write key=value, or key- to remove it"
+                )));
+            }
         }
     }
     Ok(())

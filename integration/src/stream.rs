@@ -1,7 +1,7 @@
 //! Long-lived streams for "none is reset": numbers go to an echo server and must come back in order.
 
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -47,10 +47,17 @@ impl Stream {
     }
 }
 
-fn keep_busy(mut stream: TcpStream, pause: Duration, stop: &AtomicBool, rounds: &AtomicU64) -> Result<u64, String> {
+fn keep_busy(
+    mut stream: TcpStream,
+    pause: Duration,
+    stop: &AtomicBool,
+    rounds: &AtomicU64,
+) -> Result<u64, String> {
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
-        stream.write_all(&number.to_be_bytes()).map_err(|error| format!("writing number {number}: {error}"))?;
+        stream
+            .write_all(&number.to_be_bytes())
+            .map_err(|error| format!("writing number {number}: {error}"))?;
         let mut back = [0; 8];
         stream.read_exact(&mut back).map_err(|error| format!("reading number {number}: {error}"))?;
         if u64::from_be_bytes(back) != number {
@@ -71,8 +78,10 @@ fn keep_busy(mut stream: TcpStream, pause: Duration, stop: &AtomicBool, rounds: 
 /// The command: `stream --to=host:port [--seconds=N] [--pause=MS]`.
 pub async fn main(arguments: &[String]) -> std::io::Result<()> {
     let wrong = |what: &str| std::io::Error::other(what.to_owned());
-    let number = |name: &str, default: u64| flag(arguments, name).map_or(Some(default), |value| value.parse().ok());
-    let to = flag(arguments, "to").ok_or_else(|| wrong("--to=host:port is missing"))?.to_socket_addrs()?.next();
+    let number =
+        |name: &str, default: u64| flag(arguments, name).map_or(Some(default), |value| value.parse().ok());
+    let to =
+        flag(arguments, "to").ok_or_else(|| wrong("--to=host:port is missing"))?.to_socket_addrs()?.next();
     let seconds = number("seconds", 10).ok_or_else(|| wrong("--seconds is no number"))?;
     let pause = number("pause", 10).ok_or_else(|| wrong("--pause is no number"))?;
     let stream = Stream::open(to.ok_or_else(|| wrong("--to has no address"))?, Duration::from_millis(pause))?;

@@ -80,19 +80,24 @@ impl Tokens {
     /// A new issuer; also of use as one that nobody trusts.
     pub fn create() -> Result<Self, LabError> {
         let failed = |error: String| LabError::Manifest(format!("making the issuer's key: {error}"));
-        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|error| failed(error.to_string()))?;
-        let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).map_err(|error| failed(error.to_string()))?;
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+            .map_err(|error| failed(error.to_string()))?;
+        let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes())
+            .map_err(|error| failed(error.to_string()))?;
         Ok(Tokens { key })
     }
 
     /// Writes the issuer's public key into a folder and returns the file.
     pub(crate) fn publish(&self, folder: &Path) -> Result<PathBuf, LabError> {
         let failed = |error: String| LabError::Manifest(format!("publishing the issuer's key: {error}"));
-        let mut key = Jwk::from_encoding_key(&self.key, Algorithm::ES256).map_err(|error| failed(error.to_string()))?;
+        let mut key =
+            Jwk::from_encoding_key(&self.key, Algorithm::ES256).map_err(|error| failed(error.to_string()))?;
         key.common.key_id = Some(KEY_ID.to_owned());
-        let set = serde_json::to_string(&JwkSet { keys: vec![key] }).map_err(|error| failed(error.to_string()))?;
+        let set =
+            serde_json::to_string(&JwkSet { keys: vec![key] }).map_err(|error| failed(error.to_string()))?;
         let file = folder.join("jwks.json");
-        crate::manifest::write_whole(&file, &set).map_err(LabError::system(format!("writing {}", file.display())))?;
+        crate::manifest::write_whole(&file, &set)
+            .map_err(LabError::system(format!("writing {}", file.display())))?;
         Ok(file)
     }
 
@@ -122,7 +127,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("ambit-lab-tokens-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let tokens = Tokens::create().unwrap();
-        let set: JwkSet = serde_json::from_str(&std::fs::read_to_string(tokens.publish(&folder).unwrap()).unwrap()).unwrap();
+        let set: JwkSet =
+            serde_json::from_str(&std::fs::read_to_string(tokens.publish(&folder).unwrap()).unwrap())
+                .unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let key = DecodingKey::from_jwk(&set.keys[0]).unwrap();
         let mut validation = Validation::new(Algorithm::ES256);

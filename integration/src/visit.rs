@@ -26,12 +26,15 @@ impl Running {
     /// Finds the lab of this name.
     pub fn find(name: &str) -> Result<Self, LabError> {
         let state = crate::settings::runs().join(name);
-        let unknown = || LabError::Unknown(format!("running lab named {name} (ambit-lab up DIR --name {name})"));
+        let unknown =
+            || LabError::Unknown(format!("running lab named {name} (ambit-lab up DIR --name {name})"));
         let about = std::fs::read_to_string(state.join("lab.json")).map_err(|_missing| unknown())?;
         let about: serde_json::Value = serde_json::from_str(&about).map_err(|_broken| unknown())?;
         let outer = about["pid"].as_u64().ok_or_else(unknown)?;
-        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).map_err(|_gone| unknown())?;
-        let first = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).ok_or_else(unknown)?;
+        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))
+            .map_err(|_gone| unknown())?;
+        let first =
+            children.split_whitespace().next().and_then(|pid| pid.parse().ok()).ok_or_else(unknown)?;
         Ok(Running { state, first })
     }
 
@@ -66,7 +69,8 @@ pub(crate) fn enter(arguments: &[String]) -> i32 {
 
 fn go(state: &Path, uid: &str, namespace: &str) -> Result<(), LabError> {
     let netns = state.join("netns");
-    let file = File::open(netns.join(uid)).map_err(LabError::system(format!("opening the network namespace of {uid}")))?;
+    let file = File::open(netns.join(uid))
+        .map_err(LabError::system(format!("opening the network namespace of {uid}")))?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(LabError::errno("entering the pod's network namespace"))?;
     put_on(&Cover { files: resolver_files(state, namespace), hidden: netns })
 }

@@ -60,8 +60,11 @@ fn balance(lab: &Lab) -> Check {
     let counts = lab.in_pod(&client, move || {
         let mut counts = std::collections::BTreeMap::<String, u32>::new();
         for index in 0..1000 {
-            let answer = ambit_lab::http::request("GET", (to[index % 2], 80).into(), "/", Duration::from_secs(3));
-            *counts.entry(answer.map_or_else(|error| error.to_string(), |answer| pod_of(&answer.body))).or_default() += 1;
+            let answer =
+                ambit_lab::http::request("GET", (to[index % 2], 80).into(), "/", Duration::from_secs(3));
+            *counts
+                .entry(answer.map_or_else(|error| error.to_string(), |answer| pod_of(&answer.body)))
+                .or_default() += 1;
         }
         counts
     });
@@ -70,7 +73,10 @@ fn balance(lab: &Lab) -> Check {
 }
 
 fn pod_of(body: &str) -> String {
-    serde_json::from_str::<serde_json::Value>(body).ok().and_then(|told| Some(told["pod"].as_str()?.to_owned())).unwrap_or_else(|| body.to_owned())
+    serde_json::from_str::<serde_json::Value>(body)
+        .ok()
+        .and_then(|told| Some(told["pod"].as_str()?.to_owned()))
+        .unwrap_or_else(|| body.to_owned())
 }
 
 fn readiness(lab: &Lab) -> Check {
@@ -85,8 +91,14 @@ fn readiness(lab: &Lab) -> Check {
         let said = output(lab, &client, &["curl", "-sS", "-m", "3", "probed"])?;
         check(pod_of(&said) == pods[1].name, || format!("an unready pod answered: {said}"))?;
     }
-    let object = lab.pod_objects().into_iter().find(|pod| pod["metadata"]["name"] == first.name.as_str()).ok_or("no object")?;
-    check(object["status"]["conditions"].to_string().contains(r#""status":"False","type":"Ready""#), || object.to_string())
+    let object = lab
+        .pod_objects()
+        .into_iter()
+        .find(|pod| pod["metadata"]["name"] == first.name.as_str())
+        .ok_or("no object")?;
+    check(object["status"]["conditions"].to_string().contains(r#""status":"False","type":"Ready""#), || {
+        object.to_string()
+    })
 }
 
 fn exit_codes(lab: &Lab) -> Check {
@@ -102,7 +114,8 @@ fn sources(lab: &Lab) -> Check {
     let client = lab.pod("shop/client")?;
     for pod in lab.pods("shop/many") {
         let url = format!("http://{}:8080/", pod.address.v4);
-        let said: serde_json::Value = serde_json::from_str(&output(lab, &client, &["curl", "-sS", "-m", "3", &url])?)?;
+        let said: serde_json::Value =
+            serde_json::from_str(&output(lab, &client, &["curl", "-sS", "-m", "3", &url])?)?;
         let peer = said["peer"].as_str().unwrap_or_default().to_owned();
         check(peer.starts_with(&format!("{}:", client.address.v4)), || format!("{} saw {peer}", pod.name))?;
     }
@@ -132,26 +145,40 @@ fn live(lab: &Lab) -> Check {
 }
 
 fn bad_manifests() -> Result<(), Failed> {
-    let bad = format!("{SHOP}\n---\nkind: Pod\nmetadata: {{name: odd, namespace: shop}}\nspec: {{containers: [{{name: c, image: nginx}}]}}\n---\nkind: [\n");
+    let bad = format!(
+        "{SHOP}\n---\nkind: Pod\nmetadata: {{name: odd, namespace: shop}}\nspec: {{containers: [{{name: c, image: nginx}}]}}\n---\nkind: [\n"
+    );
     let lab = Lab::up(support::named(LabOptions::inline(bad).without_mesh()))?;
     let faults: Vec<_> = lab.faults().iter().map(ToString::to_string).collect();
     check(faults.len() == 2, || format!("{faults:?}"))?;
-    check(faults.iter().any(|fault| ["inline-0.yaml", "shop/odd", "nginx", "command"].iter().all(|word| fault.contains(word))), || format!("{faults:?}"))?;
+    check(
+        faults.iter().any(|fault| {
+            ["inline-0.yaml", "shop/odd", "nginx", "command"].iter().all(|word| fault.contains(word))
+        }),
+        || format!("{faults:?}"),
+    )?;
     names(&lab)
 }
 
 fn capture(lab: &Lab) -> Check {
     let client = lab.pod("shop/client")?;
-    let far = lab.pods("shop/many").into_iter().find(|pod| pod.node != client.node).ok_or("no pod on the other node")?;
+    let far = lab
+        .pods("shop/many")
+        .into_iter()
+        .find(|pod| pod.node != client.node)
+        .ok_or("no pod on the other node")?;
     let capture = ambit_lab::capture::Capture::start(lab.node(client.node)?)?;
     let url = format!("http://{}:8080/secret-word", far.address.v4);
     output(lab, &client, &["curl", "-sS", "-m", "3", &url])?;
     let packets = capture.finish();
     check(packets.shows("secret-word"), || format!("{} packets", packets.all.len()))?;
-    let payloads = packets.payloads(client.address.v4.into(), far.address.v4.into(), |packet| packet.on_port(8080)).count();
+    let payloads = packets
+        .payloads(client.address.v4.into(), far.address.v4.into(), |packet| packet.on_port(8080))
+        .count();
     check(payloads >= 2, || format!("{payloads} payloads"))?;
     let streams = packets.streams();
-    let said: Vec<_> = streams.values().flatten().filter(|said| said.bytes.starts_with(b"GET /secret-word")).collect();
+    let said: Vec<_> =
+        streams.values().flatten().filter(|said| said.bytes.starts_with(b"GET /secret-word")).collect();
     check(said.len() == 1 && said[0].from_start && !said[0].gap, || format!("{}", said.len()))
 }
 
@@ -159,13 +186,16 @@ fn load(lab: &Lab) -> Check {
     let client = lab.pod("shop/client")?;
     let to = lab.service("shop/many")?.ok_or("no address")?.v4;
     let echo = lab.pod("shop/raw")?.address.v4;
-    let stream = lab.in_pod(&client, move || ambit_lab::stream::Stream::open(std::net::SocketAddr::from((echo, 9090)), Duration::from_millis(1)))?;
+    let stream = lab.in_pod(&client, move || {
+        ambit_lab::stream::Stream::open(std::net::SocketAddr::from((echo, 9090)), Duration::from_millis(1))
+    })?;
     let mut load = ambit_lab::load::Load::new(std::net::SocketAddr::from((to, 80)));
     (load.rate, load.count, load.width, load.expect) = (Some(500.0), 500, 8, "node-".to_owned());
     let outcome = lab.in_pod(&client, move || load.run())?;
     check(outcome.sent == 500 && outcome.good == 500 && outcome.seconds > 0.9, || format!("{outcome:?}"))?;
     let mut load = ambit_lab::load::Load::new(std::net::SocketAddr::from((to, 80)));
-    (load.count, load.connections, load.expect) = (50, ambit_lab::load::Connections::OnePerRequest, "never".to_owned());
+    (load.count, load.connections, load.expect) =
+        (50, ambit_lab::load::Connections::OnePerRequest, "never".to_owned());
     let outcome = lab.in_pod(&client, move || load.run())?;
     check(outcome.failed.get("wrong body") == Some(&50), || format!("{outcome:?}"))?;
     let rounds = stream.finish()?;

@@ -62,14 +62,16 @@ impl Packet {
 fn ipv4(packet: &[u8]) -> Option<Packet> {
     let header = usize::from(packet.first()? & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
-    let address = |at: usize| packet.get(at..at + 4)?.try_into().ok().map(|bytes: [u8; 4]| Ipv4Addr::from(bytes));
+    let address =
+        |at: usize| packet.get(at..at + 4)?.try_into().ok().map(|bytes: [u8; 4]| Ipv4Addr::from(bytes));
     // A total of 0 is a large packet that the card would have cut.
     let end = if total == 0 { packet.len() } else { total.min(packet.len()) };
     transport(address(12)?.into(), address(16)?.into(), *packet.get(9)?, packet.get(header..end)?)
 }
 
 fn ipv6(packet: &[u8]) -> Option<Packet> {
-    let address = |at: usize| packet.get(at..at + 16)?.try_into().ok().map(|bytes: [u8; 16]| Ipv6Addr::from(bytes));
+    let address =
+        |at: usize| packet.get(at..at + 16)?.try_into().ok().map(|bytes: [u8; 16]| Ipv6Addr::from(bytes));
     let length = usize::from(u16::from_be_bytes([*packet.get(4)?, *packet.get(5)?]));
     let end = if length == 0 { packet.len() } else { (40 + length).min(packet.len()) };
     transport(address(8)?.into(), address(24)?.into(), *packet.get(6)?, packet.get(40..end)?)
@@ -86,18 +88,34 @@ fn transport(from: IpAddr, to: IpAddr, protocol: u8, body: &[u8]) -> Option<Pack
         _ => (0, 0, 0, 0, 0),
     };
     let payload = body.get(start..).unwrap_or_default().to_vec();
-    Some(Packet { from: SocketAddr::new(from, from_port), to: SocketAddr::new(to, to_port), protocol, sequence, flags, payload })
+    Some(Packet {
+        from: SocketAddr::new(from, from_port),
+        to: SocketAddr::new(to, to_port),
+        protocol,
+        sequence,
+        flags,
+        payload,
+    })
 }
 
 impl Packets {
     /// TCP packets with payload between two addresses that a condition holds for.
-    pub fn payloads<'a>(&'a self, one: IpAddr, other: IpAddr, wanted: impl Fn(&Packet) -> bool + 'a) -> impl Iterator<Item = &'a Packet> {
-        self.all.iter().filter(move |packet| packet.between(one, other) && !packet.payload.is_empty() && wanted(packet))
+    pub fn payloads<'a>(
+        &'a self,
+        one: IpAddr,
+        other: IpAddr,
+        wanted: impl Fn(&Packet) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Packet> {
+        self.all
+            .iter()
+            .filter(move |packet| packet.between(one, other) && !packet.payload.is_empty() && wanted(packet))
     }
 
     /// Whether this text crossed the wire in any packet.
     pub fn shows(&self, text: &str) -> bool {
-        self.all.iter().any(|packet| packet.payload.windows(text.len().max(1)).any(|window| window == text.as_bytes()))
+        self.all
+            .iter()
+            .any(|packet| packet.payload.windows(text.len().max(1)).any(|window| window == text.as_bytes()))
     }
 
     /// What each side of every TCP connection sent, in order, by (from, to). A connection reused from the same port follows
@@ -106,8 +124,14 @@ impl Packets {
         let mut flows: BTreeMap<_, Vec<Flow>> = BTreeMap::new();
         for packet in self.all.iter().filter(|packet| packet.protocol == TCP) {
             let flows = flows.entry((packet.from, packet.to)).or_default();
-            if packet.flags & SYN != 0 && flows.last().is_none_or(|flow| flow.first != packet.sequence.wrapping_add(1)) {
-                flows.push(Flow { first: packet.sequence.wrapping_add(1), whole: true, parts: BTreeMap::new() });
+            if packet.flags & SYN != 0
+                && flows.last().is_none_or(|flow| flow.first != packet.sequence.wrapping_add(1))
+            {
+                flows.push(Flow {
+                    first: packet.sequence.wrapping_add(1),
+                    whole: true,
+                    parts: BTreeMap::new(),
+                });
             }
             if packet.payload.is_empty() {
                 continue;
@@ -185,8 +209,12 @@ mod tests {
 
     #[test]
     fn segments_become_what_was_sent() {
-        let frames = [(9, 2, ""), (13, 0, "lo"), (10, 0, "hel"), (10, 0, "hel"), (15, 0, " you"), (30, 0, "late")];
-        let all: Vec<_> = frames.iter().map(|(sequence, flags, text)| Packet::parse(&frame(*sequence, *flags, text.as_bytes())).unwrap()).collect();
+        let frames =
+            [(9, 2, ""), (13, 0, "lo"), (10, 0, "hel"), (10, 0, "hel"), (15, 0, " you"), (30, 0, "late")];
+        let all: Vec<_> = frames
+            .iter()
+            .map(|(sequence, flags, text)| Packet::parse(&frame(*sequence, *flags, text.as_bytes())).unwrap())
+            .collect();
         let packets = Packets { all, ..Packets::default() };
         let streams = packets.streams();
         let conversation = &streams.values().next().unwrap()[0];

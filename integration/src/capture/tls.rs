@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_real_client_hello_is_read() {
-        let mut config = ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        let mut config =
+            ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let mut client = ClientConnection::new(Arc::new(config), "lab".try_into().unwrap()).unwrap();
         let mut bytes = Vec::new();

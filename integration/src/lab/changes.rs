@@ -17,7 +17,8 @@ impl Lab {
         let (documents, mut faults) = parse(Path::new("applied"), yaml);
         self.change(|state| {
             for mut document in documents {
-                if !state.namespaces().contains(&document.key.namespace) && !document.key.namespace.is_empty() {
+                if !state.namespaces().contains(&document.key.namespace) && !document.key.namespace.is_empty()
+                {
                     // The API server would want the namespace first; the lab makes it.
                     tracing::debug!(namespace = document.key.namespace, "namespace appears");
                 }
@@ -49,7 +50,11 @@ impl Lab {
 
     /// Changes one object by a function; a namespace that is only implied comes into being, and a pod that
     /// belongs to a Deployment changes alone.
-    pub fn edit(&self, key: &Key, change: impl FnOnce(&mut Value) -> Result<(), LabError>) -> Result<(), LabError> {
+    pub fn edit(
+        &self,
+        key: &Key,
+        change: impl FnOnce(&mut Value) -> Result<(), LabError>,
+    ) -> Result<(), LabError> {
         self.change(|state| {
             let owned = state.pods.values_mut().find(|pod| {
                 key.kind == "Pod" && pod.owner.kind != "Pod" && pod.namespace() == key.namespace && pod.name() == key.name
@@ -102,7 +107,9 @@ impl Lab {
     pub(crate) fn namespace_labels(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let state = lock(&self.shared.state);
         let written = state.effective.values().filter(|document| document.key.kind == "Namespace");
-        written.map(|document| (document.key.name.clone(), texts(&document.value, &["metadata", "labels"]))).collect()
+        written
+            .map(|document| (document.key.name.clone(), texts(&document.value, &["metadata", "labels"])))
+            .collect()
     }
 }
 

@@ -44,13 +44,17 @@ impl Lab {
         let (namespace, name) = words.split_once('/').unwrap_or(("default", words));
         let state = lock(&self.shared.state);
         let here: Vec<_> = state.pods.values().filter(|pod| pod.namespace() == namespace).collect();
-        let by = |matches: &dyn Fn(&Pod) -> bool| here.iter().copied().filter(|pod| matches(pod)).map(PodHandle::of).collect::<Vec<_>>();
+        let by = |matches: &dyn Fn(&Pod) -> bool| {
+            here.iter().copied().filter(|pod| matches(pod)).map(PodHandle::of).collect::<Vec<_>>()
+        };
         let mut found = by(&|pod| pod.name() == name);
         if found.is_empty() {
             found = by(&|pod| pod.owner.name == name);
         }
         if found.is_empty() {
-            found = by(&|pod| texts(&pod.object, &["metadata", "labels"]).get("app").is_some_and(|app| app == name));
+            found = by(&|pod| {
+                texts(&pod.object, &["metadata", "labels"]).get("app").is_some_and(|app| app == name)
+            });
         }
         found.sort_by(|one, other| one.name.cmp(&other.name));
         found
@@ -64,7 +68,8 @@ impl Lab {
     /// Addresses of a Service `ns/name`; none for a headless one.
     pub fn service(&self, name: &str) -> Result<Option<Pair>, LabError> {
         let state = lock(&self.shared.state);
-        let found = state.services.iter().find(|service| format!("{}/{}", service.namespace, service.name) == name);
+        let found =
+            state.services.iter().find(|service| format!("{}/{}", service.namespace, service.name) == name);
         found.map(|service| service.address).ok_or_else(|| LabError::Unknown(format!("Service {name}")))
     }
 
@@ -102,7 +107,11 @@ impl Lab {
     }
 
     /// The same without waiting.
-    pub fn thread_in<T: Send + 'static>(&self, pod: &PodHandle, job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    pub fn thread_in<T: Send + 'static>(
+        &self,
+        pod: &PodHandle,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         pod.space.thread(job)
     }
 
@@ -147,8 +156,14 @@ impl Lab {
     /// Log of a pod's containers so far.
     pub fn pod_logs(&self, pod: &PodHandle) -> String {
         let start = format!("{}_{}_", pod.namespace, pod.name);
-        let logs = std::fs::read_dir(self.folders.inside("logs")).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut mine: Vec<_> = logs.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))).collect();
+        let logs = std::fs::read_dir(self.folders.inside("logs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        let mut mine: Vec<_> = logs
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start)))
+            .collect();
         mine.sort();
         mine.iter().map(|path| output_of(path)).collect()
     }

@@ -45,7 +45,13 @@ impl Lab {
     }
 
     /// Asks a program of the mesh over HTTP.
-    pub fn ask(&self, component: Component, service: Served, method: &'static str, path: &str) -> Result<Answer, LabError> {
+    pub fn ask(
+        &self,
+        component: Component,
+        service: Served,
+        method: &'static str,
+        path: &str,
+    ) -> Result<Answer, LabError> {
         ask(component, &self.network, service, method, path)
     }
 
@@ -60,7 +66,12 @@ impl Lab {
     }
 
     /// Waits for a log line that satisfies a condition and returns it.
-    pub fn wait_log(&self, component: Component, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String, LabError> {
+    pub fn wait_log(
+        &self,
+        component: Component,
+        limit: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<String, LabError> {
         let found = poll(limit, || self.logs(component).lines().find(|line| wanted(line)).map(str::to_owned));
         found.ok_or_else(|| LabError::Late {
             what: format!("a log line of {component}"),
@@ -74,7 +85,10 @@ impl Lab {
         self.with_mesh(|mesh| Ok(mesh.tokens.mint(claims)))
     }
 
-    pub(crate) fn with_mesh<T>(&self, job: impl FnOnce(&mut Mesh) -> Result<T, LabError>) -> Result<T, LabError> {
+    pub(crate) fn with_mesh<T>(
+        &self,
+        job: impl FnOnce(&mut Mesh) -> Result<T, LabError>,
+    ) -> Result<T, LabError> {
         match &mut *lock(&self.mesh) {
             Some(mesh) => job(mesh),
             None => Err(LabError::Unknown("mesh in this lab".to_owned())),

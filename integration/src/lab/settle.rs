@@ -55,11 +55,16 @@ impl Lab {
                 return None;
             }
             let (wanted, have) = (wanted(pod, &namespaces), self.redirection(pod));
-            let name = format!("{}/{}", text(pod, &["metadata", "namespace"])?, text(pod, &["metadata", "name"])?);
+            let name =
+                format!("{}/{}", text(pod, &["metadata", "namespace"])?, text(pod, &["metadata", "name"])?);
             match (wanted, have.as_deref()) {
                 (true, Some("enabled")) | (false, None) => None,
-                (true, have) => Some(format!("pod {name} in the mesh (redirection {})", have.unwrap_or("not set"))),
-                (false, have) => Some(format!("pod {name} out of the mesh (redirection {})", have.unwrap_or("not set"))),
+                (true, have) => {
+                    Some(format!("pod {name} in the mesh (redirection {})", have.unwrap_or("not set")))
+                }
+                (false, have) => {
+                    Some(format!("pod {name} out of the mesh (redirection {})", have.unwrap_or("not set")))
+                }
             }
         })
     }
@@ -67,14 +72,21 @@ impl Lab {
     /// Whether agent and ztunnel of a node run, so that something can be expected of them.
     fn serves(&self, node: &str) -> bool {
         let number = self.network.nodes.keys().copied().find(|number| number.name() == node);
-        number.is_some_and(|node| [Component::Agent(node), Component::Ztunnel(node)].iter().all(|component| self.pid(*component).is_some()))
+        number.is_some_and(|node| {
+            [Component::Agent(node), Component::Ztunnel(node)]
+                .iter()
+                .all(|component| self.pid(*component).is_some())
+        })
     }
 
     /// What the node agent says of a pod.
     pub(crate) fn redirection(&self, pod: &Value) -> Option<String> {
         let named = |field: &str| text(pod, &["metadata", field]).unwrap_or_default();
         let key = Key::new("Pod", named("namespace"), named("name"));
-        let file = self.folder().join("state/annotations").join(format!("{}.{}.{}.json", key.kind, key.namespace, key.name));
+        let file = self
+            .folder()
+            .join("state/annotations")
+            .join(format!("{}.{}.{}.json", key.kind, key.namespace, key.name));
         let written: Value = serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
         if text(&written, &["uid"]).is_some_and(|uid| uid != named("uid")) {
             return None;
@@ -89,7 +101,9 @@ impl Lab {
             Ok(answer) => answer.body,
             Err(error) => return Some(error.to_string()),
         };
-        let Ok(sync) = serde_json::from_str::<Value>(&answer) else { return Some(format!("an answer of the controller: {answer}")) };
+        let Ok(sync) = serde_json::from_str::<Value>(&answer) else {
+            return Some(format!("an answer of the controller: {answer}"));
+        };
         if sync["settled"] != true {
             return Some("the controller's look at the manifests".to_owned());
         }
@@ -100,7 +114,8 @@ impl Lab {
             let proxy = proxies.iter().find(|proxy| proxy["node"] == node.as_str());
             let Some(proxy) = proxy else { return Some(format!("ztunnel of {node} at the controller")) };
             let acknowledged = proxy["generation_acked"].as_u64();
-            (acknowledged < Some(generation)).then(|| format!("ztunnel of {node} holds generation {acknowledged:?} of {generation}"))
+            (acknowledged < Some(generation))
+                .then(|| format!("ztunnel of {node} holds generation {acknowledged:?} of {generation}"))
         })
     }
 }
@@ -117,6 +132,9 @@ fn wanted(pod: &Value, namespaces: &BTreeMap<String, BTreeMap<String, String>>) 
         _ if never => false,
         Some("ambient") => true,
         Some("none") => false,
-        _ => namespaces.get(namespace).and_then(|labels| labels.get(LABEL)).is_some_and(|mode| mode == "ambient"),
+        _ => namespaces
+            .get(namespace)
+            .and_then(|labels| labels.get(LABEL))
+            .is_some_and(|mode| mode == "ambient"),
     }
 }

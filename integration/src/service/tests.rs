@@ -8,7 +8,9 @@ use crate::address::{Addresses, NodeNumber};
 use crate::manifest::parse;
 
 fn service(ports: &str, headless: bool) -> Service {
-    let text = format!("kind: Service\nmetadata: {{name: web, namespace: shop}}\nspec: {{selector: {{app: web}}, ports: {ports}}}\n");
+    let text = format!(
+        "kind: Service\nmetadata: {{name: web, namespace: shop}}\nspec: {{selector: {{app: web}}, ports: {ports}}}\n"
+    );
     let (documents, _) = parse(Path::new("x"), &text);
     let address = Addresses::default().service("shop/web", None).unwrap();
     Service::read(&documents[0], (!headless).then_some(address)).unwrap()
@@ -50,7 +52,12 @@ fn a_headless_service_is_its_ready_pods() {
 fn slices_name_pods_and_their_readiness() {
     let slices = service("[{name: http, port: 80, targetPort: 5678}]", false).slices(&pods());
     assert_eq!(slices.len(), 2);
-    let ready: Vec<_> = slices[0]["endpoints"].as_array().unwrap().iter().map(|end| end["conditions"]["ready"].as_bool().unwrap()).collect();
+    let ready: Vec<_> = slices[0]["endpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|end| end["conditions"]["ready"].as_bool().unwrap())
+        .collect();
     assert_eq!(ready, [true, true, false]);
     assert_eq!(slices[0]["ports"][0]["port"], 5678);
 }

@@ -30,7 +30,10 @@ const BUFFER: usize = 256 << 10;
 pub async fn main(arguments: &[String]) -> std::io::Result<()> {
     let ports = |name: &str| -> std::io::Result<Vec<u16>> {
         let wrong = |value: &str| std::io::Error::other(format!("--{name}={value} is no port"));
-        flags(arguments, name).into_iter().map(|value| value.parse().map_err(|_invalid| wrong(value))).collect()
+        flags(arguments, name)
+            .into_iter()
+            .map(|value| value.parse().map_err(|_invalid| wrong(value)))
+            .collect()
     };
     let (web, echo, sink) = (ports("port")?, ports("tcp")?, ports("sink")?);
     let text = flag(arguments, "text").map(|text| Bytes::from(text.to_owned()));
@@ -53,15 +56,23 @@ struct Server {
 
 /// Where this program runs, as its environment says.
 fn place() -> BTreeMap<&'static str, String> {
-    let names = [("HOSTNAME", "hostname"), ("POD_NAME", "pod"), ("POD_NAMESPACE", "namespace"), ("NODE_NAME", "node")];
-    let value = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
+    let names = [
+        ("HOSTNAME", "hostname"),
+        ("POD_NAME", "pod"),
+        ("POD_NAMESPACE", "namespace"),
+        ("NODE_NAME", "node"),
+    ];
+    let value = |name: &str| {
+        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+    };
     names.into_iter().map(|(variable, field)| (field, value(variable))).collect()
 }
 
 impl Server {
     async fn answer(self: Rc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
-        let (command, value) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+        let (command, value) =
+            path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
         match (command, value.parse::<usize>()) {
             ("status", Ok(code)) => {
                 let status = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
@@ -70,7 +81,9 @@ impl Server {
             ("bytes", Ok(size)) => return plain(StatusCode::OK, Bytes::from(vec![b'x'; size.min(LARGEST)])),
             ("delay", Ok(time)) => tokio::time::sleep(Duration::from_millis(time as u64)).await,
             ("ready" | "unready", _) => self.unready.set(command == "unready"),
-            ("readyz", _) if self.unready.get() => return plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
+            ("readyz", _) if self.unready.get() => {
+                return plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::new());
+            }
             _ => {}
         }
         match &self.text {

@@ -18,7 +18,11 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
     let text = Bytes::from(format!("{text}\n"));
     http(port, move |request, _peer| {
         let healthy = request.uri().path() == "/health";
-        let (status, body) = if healthy { (StatusCode::OK, Bytes::from_static(b"{\"status\":\"ok\"}\n")) } else { (status, text.clone()) };
+        let (status, body) = if healthy {
+            (StatusCode::OK, Bytes::from_static(b"{\"status\":\"ok\"}\n"))
+        } else {
+            (status, text.clone())
+        };
         std::future::ready(reply(status, body))
     })
     .await

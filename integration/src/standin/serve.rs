@@ -37,8 +37,12 @@ fn listen(port: u16) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts for ever and hands every connection on.
-pub(super) async fn accept<F: Future<Output = ()> + 'static>(port: u16, serve: impl Fn(TcpStream, SocketAddr) -> F) -> std::io::Result<()> {
-    let listener = listen(port).map_err(|error| std::io::Error::other(format!("listening on {port}: {error}")))?;
+pub(super) async fn accept<F: Future<Output = ()> + 'static>(
+    port: u16,
+    serve: impl Fn(TcpStream, SocketAddr) -> F,
+) -> std::io::Result<()> {
+    let listener =
+        listen(port).map_err(|error| std::io::Error::other(format!("listening on {port}: {error}")))?;
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // Out of descriptors: the next connection that ends frees one.
@@ -53,7 +57,10 @@ pub(super) async fn accept<F: Future<Output = ()> + 'static>(port: u16, serve: i
 }
 
 /// Answers every request on a port with a function.
-pub(super) async fn http<F>(port: u16, answer: impl Fn(Request<Incoming>, SocketAddr) -> F + Clone + 'static) -> std::io::Result<()>
+pub(super) async fn http<F>(
+    port: u16,
+    answer: impl Fn(Request<Incoming>, SocketAddr) -> F + Clone + 'static,
+) -> std::io::Result<()>
 where
     F: Future<Output = Response<Full<Bytes>>> + 'static,
 {
@@ -64,7 +71,9 @@ where
                 let reply = answer(request, peer);
                 async move { Ok::<_, Infallible>(reply.await) }
             });
-            let connection = hyper::server::conn::http1::Builder::new().half_close(true).serve_connection(TokioIo::new(stream), service);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .half_close(true)
+                .serve_connection(TokioIo::new(stream), service);
             // How a client leaves is the client's affair.
             let _ended = connection.await;
         }
