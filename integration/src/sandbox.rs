@@ -4,6 +4,7 @@
 //! outside → (exec `unshare`) → first process, which reaps → the lab itself.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -40,6 +41,31 @@ pub fn stand_in() {
     }
 }
 
+/// A command that runs this program again as a user without rights (uid and gid 65534), in a lab of its own; none when
+/// this process has no right to do so, because it is such a user already.
+pub fn again_unprivileged(program: &Path) -> Option<Command> {
+    const NOBODY: &str = "65534";
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let all_users = map
+        .split_whitespace()
+        .nth(2)
+        .and_then(|count| count.parse().ok())
+        .is_some_and(|count: u64| count > 65_534);
+    if !all_users || !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program);
+    forget_namespaces(&mut command);
+    command.env("AMBIT_LAB_DIR", format!("/tmp/ambit-lab-{NOBODY}"));
+    Some(command)
+}
+
+/// Makes a program that this one starts find its own way into namespaces, rather than believe it is inside.
+pub fn forget_namespaces(command: &mut Command) {
+    command.env_remove(Stage::VARIABLE).env_remove(Stage::OUTSIDE_PID).env_remove("AMBIT_LAB_DIR");
+}
+
 fn leave_outside() -> ! {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--mount-proc"]);
@@ -60,6 +86,7 @@ fn leave_outside() -> ! {
 }
 
 /// Reaps orphans, passes signals on, and ends with the lab's own exit code.
+#[expect(clippy::zombie_processes, reason = "the loop below waits for every child, this one too")]
 fn first_process() -> ! {
     let exe = std::env::current_exe().unwrap_or_else(|error| fail(&format!("own path is unknown: {error}")));
     let mut command = Command::new(exe);

@@ -2,14 +2,20 @@
 
 mod support;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use ambit_lab::{Lab, LabOptions};
+use ambit_lab::{Lab, LabOptions, sandbox};
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::{Check, check, output};
 
-const SHOP: &str = include_str!("manifests/shop.yaml");
+/// Folder with that manifest.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/shop");
+const SHOP: &str = include_str!("manifests/shop/shop.yaml");
 
 fn main() -> std::process::ExitCode {
     ambit_lab::sandbox::enter();
@@ -25,6 +31,8 @@ fn main() -> std::process::ExitCode {
         Trial::test("capture_hears_the_wire", || on_shop(capture)),
         Trial::test("streams_and_load", || on_shop(load)),
         Trial::test("two_hundred_pods", two_hundred),
+        Trial::test("nothing_stays_behind_after_a_kill", killed),
+        Trial::test("commands_work_without_rights", without_rights),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -210,4 +218,73 @@ fn two_hundred() -> Result<(), Failed> {
     check(lab.exec(last, &["true"])?.status.success(), || last.name.clone())?;
     let mounts = Command::new("sh").args(["-c", "wc -l < /proc/self/mounts"]).output()?;
     check(mounts.status.success(), || format!("{mounts:?}"))
+}
+
+/// Processes of a process namespace.
+fn processes(namespace: &Path) -> usize {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| std::fs::read_link(entry.path().join("ns/pid")).is_ok_and(|found| found == namespace))
+        .count()
+}
+
+fn killed() -> Result<(), Failed> {
+    let runs = PathBuf::from(format!("/tmp/ambit-lab-killed-{}", std::process::id()));
+    let up = || -> Result<Child, Failed> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ambit-lab"));
+        sandbox::forget_namespaces(&mut command);
+        command.args(["up", MANIFESTS, "--no-mesh", "--name", "k"]).env("AMBIT_LAB_DIR", &runs);
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut said)?;
+        check(said.contains("is up"), || said)?;
+        Ok(child)
+    };
+    let mut child = up()?;
+    let pid = child.id();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let namespace = std::fs::read_link(format!("/proc/{}/ns/pid", children.trim()))?;
+    check(processes(&namespace) > 10, || format!("{} processes", processes(&namespace)))?;
+    child.kill()?;
+    child.wait()?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while processes(&namespace) > 0 {
+        check(Instant::now() < end, || format!("{} processes stayed", processes(&namespace)))?;
+        std::thread::yield_now();
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    check(!mounts.contains(&runs.display().to_string()), || mounts)?;
+    // The folder of the dead one is in the way of nobody.
+    let mut child = up()?;
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
+    child.wait()?;
+    std::fs::remove_dir_all(&runs)?;
+    Ok(())
+}
+
+fn without_rights() -> Result<(), Failed> {
+    let program = Path::new(env!("CARGO_BIN_EXE_ambit-lab"));
+    let lab = |words: &[&str]| -> Result<Output, Failed> {
+        let mut command = sandbox::again_unprivileged(program).unwrap_or_else(|| {
+            let mut command = Command::new(program);
+            sandbox::forget_namespaces(&mut command);
+            command
+        });
+        Ok(command.args(["--name", "nobody"]).args(words).output()?)
+    };
+    let up = lab(&["up", MANIFESTS, "--no-mesh", "--detach"])?;
+    check(up.status.success(), || format!("{up:?}"))?;
+    let outcome = (|| {
+        let said = lab(&["exec", "shop/client", "--", "curl", "-sS", "-m", "3", "web"])?;
+        check(said.stdout.starts_with(b"hello from v"), || format!("{said:?}"))?;
+        let code = lab(&["exec", "shop/client", "--", "sh", "-c", "exit 42"])?;
+        check(code.status.code() == Some(42), || format!("{code:?}"))?;
+        let status = lab(&["status"])?;
+        check(String::from_utf8_lossy(&status.stdout).contains("shop/client"), || format!("{status:?}"))
+    })();
+    let down = lab(&["down"])?;
+    check(down.status.success(), || format!("{down:?}"))?;
+    let gone = lab(&["status"])?;
+    check(!gone.status.success(), || format!("{gone:?}"))?;
+    outcome
 }
