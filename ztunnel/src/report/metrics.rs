@@ -106,6 +106,8 @@ impl Shard {
     /// A connection is open.
     pub fn open(&self, labels: Labels, connection: LiveConnection) -> Live {
         let mut counted = self.lock();
+        // The label set that is held already is shared, so that a connection costs three pointers and not its texts.
+        let labels = counted.shared(labels);
         counted.series(labels.clone()).opened += 1;
         counted.next += 1;
         let live = counted.next;
@@ -137,13 +139,13 @@ impl Shard {
 }
 
 impl Counted {
+    fn shared(&self, labels: Labels) -> Labels {
+        self.series.get_key_value(&labels).map_or(labels, |(held, _)| held.clone())
+    }
+
     fn series(&mut self, labels: Labels) -> &mut Series {
         let full = self.series.len() >= SERIES;
-        let labels = if full && !self.series.contains_key(&labels) {
-            overflow(&labels)
-        } else {
-            labels
-        };
+        let labels = if full && !self.series.contains_key(&labels) { overflow(&labels) } else { labels };
         match self.series.entry(labels) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Series::default()),
@@ -225,14 +227,7 @@ impl Report {
     pub fn live(&self) -> Vec<LiveConnection> {
         let shards = self.shards.iter();
         shards
-            .flat_map(|shard| {
-                shard
-                    .lock()
-                    .live
-                    .values()
-                    .map(|(_, live)| live.clone())
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|shard| shard.lock().live.values().map(|(_, live)| live.clone()).collect::<Vec<_>>())
             .collect()
     }
 }
@@ -275,23 +270,11 @@ type Figure = (&'static str, &'static str, fn(&Series) -> u64);
 
 /// Istio's names; `sent` is the response's direction and `received` the request's (l4-protocols §9.1).
 const FIGURES: [Figure; 5] = [
-    ("istio_tcp_connections_opened", "Connections opened", |series| {
-        series.opened
-    }),
-    ("istio_tcp_connections_closed", "Connections closed", |series| {
-        series.closed
-    }),
-    (
-        "istio_tcp_connections_failed",
-        "Connections that could not be opened",
-        |series| series.failed,
-    ),
-    ("istio_tcp_received_bytes", "Bytes of requests", |series| {
-        series.request
-    }),
-    ("istio_tcp_sent_bytes", "Bytes of responses", |series| {
-        series.response
-    }),
+    ("istio_tcp_connections_opened", "Connections opened", |series| series.opened),
+    ("istio_tcp_connections_closed", "Connections closed", |series| series.closed),
+    ("istio_tcp_connections_failed", "Connections that could not be opened", |series| series.failed),
+    ("istio_tcp_received_bytes", "Bytes of requests", |series| series.request),
+    ("istio_tcp_sent_bytes", "Bytes of responses", |series| series.response),
 ];
 
 impl Collector for Connections {
