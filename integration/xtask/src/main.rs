@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod arguments;
 mod check;
+mod peers;
 mod run;
 mod setup;
 mod test;

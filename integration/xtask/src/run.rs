@@ -16,7 +16,7 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// The members, as `cargo metadata` prints them.
     pub(crate) packages: Vec<Value>,
-    target: PathBuf,
+    pub(crate) target: PathBuf,
 }
 
 impl Failure {

@@ -25,21 +25,7 @@ pub(crate) fn tools() -> Result<(), Failure> {
     if packages.is_empty() {
         return Ok(());
     }
-    let install = format!(
-        "apt-get install -y --no-install-recommends {}",
-        packages.join(" ")
-    );
-    if !is_root() || find("apt-get").is_none() {
-        let message = format!("these packages are missing; as root, on Debian or Ubuntu: {install}");
-        return Err(Failure(message));
-    }
-    eprintln!("installing what is missing: {}", packages.join(" "));
-    succeeds(apt().args(["update", "-q"]))?;
-    succeeds(
-        apt()
-            .args(["install", "-q", "-y", "--no-install-recommends"])
-            .args(&packages),
-    )?;
+    install(&packages)?;
     match missing(|program| find(program).is_some()).as_slice() {
         [] => Ok(()),
         still => Err(Failure(format!(
@@ -47,6 +33,18 @@ pub(crate) fn tools() -> Result<(), Failure> {
             still.join(" ")
         ))),
     }
+}
+
+/// Installs packages of the system, or says how to.
+pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
+    let names = packages.join(" ");
+    if !is_root() || find("apt-get").is_none() {
+        let command = format!("apt-get install -y --no-install-recommends {names}");
+        return Err(Failure(format!("these packages are missing; as root, on Debian or Ubuntu: {command}")));
+    }
+    eprintln!("installing what is missing: {names}");
+    succeeds(apt().args(["update", "-q"]))?;
+    succeeds(apt().args(["install", "-q", "-y", "--no-install-recommends"]).args(packages))
 }
 
 /// Packages of the tools that are not there, each once.

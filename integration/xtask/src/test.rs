@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::arguments::{Part, TestOptions};
+use crate::peers;
 use crate::run::{Failure, Workspace, name, variable};
 
 /// The package whose `tests/` need network namespaces.
@@ -43,6 +44,13 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
     }
     if let Some(path) = &options.guides {
         tests.env("AMBIT_GUIDES", path);
+    }
+    if options.part != Part::Unit {
+        match peers::envoy(workspace) {
+            Ok(program) => tests.env("AMBIT_ENVOY", program),
+            // The test says so and is skipped, which CI does not let pass.
+            Err(Failure(reason)) => tests.env("AMBIT_ENVOY_MISSING", reason),
+        };
     }
     let (tally, outcome) = stream(&mut tests)?;
     for (test, reason) in &tally.skipped {
