@@ -14,6 +14,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 
 use super::Direction;
 
@@ -37,6 +39,7 @@ pub struct Report {
     retried: Counter,
     started: Counter,
     stopped: Counter,
+    active: Gauge,
 }
 
 /// One worker's counters. The lock is taken by its own worker and, now and then, by a reader.
@@ -179,6 +182,7 @@ impl Report {
             retried: Counter::default(),
             started: Counter::default(),
             stopped: Counter::default(),
+            active: Gauge::default(),
         };
         metrics.with(|registry| {
             registry.register_collector(Box::new(Connections(report.shards.clone())));
@@ -189,6 +193,9 @@ impl Report {
             let proxies = registry.sub_registry_with_prefix("workload_manager");
             proxies.register("proxies_started", "Pods that were served", report.started.clone());
             proxies.register("proxies_stopped", "Pods no longer served", report.stopped.clone());
+            proxies.register("active_proxy_count", "Pods being served", report.active.clone());
+            let build = Info::new([("component", "ztunnel"), ("tag", env!("CARGO_PKG_VERSION"))]);
+            registry.register("istio_build", "This program and its version", build);
         });
         report
     }
@@ -216,11 +223,13 @@ impl Report {
     /// A pod is served.
     pub fn pods_started(&self) {
         self.started.inc();
+        self.active.inc();
     }
 
     /// A pod is not served any more.
     pub fn pods_stopped(&self) {
         self.stopped.inc();
+        self.active.dec();
     }
 
     /// Every open connection.
