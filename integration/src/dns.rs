@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
+
+use socket2::SockRef;
 
 use crate::address::DNS;
 use crate::error::LabError;
@@ -23,9 +25,11 @@ const DOMAIN: &str = "cluster.local.";
 const TTL: u32 = 5;
 /// Largest answer over UDP that no resolver refuses.
 const UDP_LIMIT: usize = 1232;
+/// How long a server may take to see that its lab is gone.
+const LOOK: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Starts the servers of one node; they end with the lab's process.
+/// Starts the servers of one node; they end when the lab lets go of the book.
 pub(crate) fn serve(node: &Space, book: &Book) -> Result<(), LabError> {
     for address in DNS.both() {
         let at = SocketAddr::new(address, 53);
@@ -38,27 +42,35 @@ pub(crate) fn serve(node: &Space, book: &Book) -> Result<(), LabError> {
                 return Err(LabError::System { what: format!("listening for DNS on {at}"), source });
             }
         };
-        let (for_udp, for_tcp) = (Arc::clone(book), Arc::clone(book));
+        let limited = SockRef::from(&udp)
+            .set_read_timeout(Some(LOOK))
+            .and(SockRef::from(&tcp).set_read_timeout(Some(LOOK)));
+        limited.map_err(LabError::system("limiting a wait"))?;
+        let (for_udp, for_tcp) = (Arc::downgrade(book), Arc::downgrade(book));
         std::thread::spawn(move || over_udp(&udp, &for_udp));
         std::thread::spawn(move || over_tcp(&tcp, &for_tcp));
     }
     Ok(())
 }
 
-fn over_udp(socket: &UdpSocket, book: &Book) {
+fn over_udp(socket: &UdpSocket, book: &Weak<RwLock<Arc<Names>>>) {
     let mut buffer = [0; 4096];
     loop {
-        let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
-        if let Some(reply) = answer(&buffer[..length], &current(book), UDP_LIMIT) {
+        let received = socket.recv_from(&mut buffer);
+        let Some(book) = book.upgrade() else { return };
+        let Ok((length, peer)) = received else { continue };
+        if let Some(reply) = answer(&buffer[..length], &current(&book), UDP_LIMIT) {
             // Whoever asked may be gone.
             let _sent = socket.send_to(&reply, peer);
         }
     }
 }
 
-fn over_tcp(listener: &TcpListener, book: &Book) {
-    for stream in listener.incoming().flatten() {
-        let book = Arc::clone(book);
+fn over_tcp(listener: &TcpListener, book: &Weak<RwLock<Arc<Names>>>) {
+    loop {
+        let accepted = listener.accept();
+        let Some(book) = book.upgrade() else { return };
+        let Ok((stream, _peer)) = accepted else { continue };
         std::thread::spawn(move || {
             // The client's end of the connection is the end of the conversation.
             let _end = converse(stream, &book);

@@ -18,10 +18,10 @@ use crate::dns;
 use crate::error::LabError;
 use crate::manifest::Fault;
 use crate::network::Network;
-use crate::pod::News;
+use crate::pod::{News, Pod};
 use crate::process::lock;
 use crate::space::Space;
-use crate::state::{Folders, State};
+use crate::state::{Folders, GRACE, State};
 
 /// File that marks a folder as one to be kept.
 const KEPT: &str = "keep";
@@ -206,8 +206,10 @@ impl Drop for Lab {
             }
         }
         let mut state = lock(&self.shared.state);
-        let pods = std::mem::take(&mut state.pods).into_values().collect();
-        state.take_down(pods);
+        // Their wires go with the namespaces, all at once and much faster than one by one.
+        let pods = std::mem::take(&mut state.pods);
+        pods.values().for_each(Pod::ask_to_end);
+        pods.values().for_each(|pod| pod.end(GRACE));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::pod::{Life, News, Pod};
 use crate::service::{Backend, Service};
 
 /// How long a pod's programs may take to end when the pod goes.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// Folders of a lab.
 #[derive(Clone, Debug)]
@@ -183,7 +183,7 @@ impl State {
     }
 
     /// Stops pods and takes their network away.
-    pub(crate) fn take_down(&mut self, pods: Vec<Pod>) {
+    fn take_down(&mut self, pods: Vec<Pod>) {
         pods.iter().for_each(Pod::ask_to_end);
         for pod in pods {
             pod.end(GRACE);
