@@ -187,8 +187,9 @@ fn document(body: &str, place: &Place) -> Result<Vec<Document>, String> {
 
 fn keyed(mut value: Value, place: &Place) -> Result<Document, String> {
     let kind = text(&value, &["kind"]).ok_or("field kind is missing")?.to_owned();
-    let name = text(&value, &["metadata", "name"])
-        .ok_or_else(|| format!("{kind}: field metadata.name is missing"))?;
+    let name = text(&value, &["metadata", "name"]).ok_or_else(|| {
+        format!("{kind}: field metadata.name is missing or no text (quote words like no and on)")
+    })?;
     let namespace = text(&value, &["metadata", "namespace"]).unwrap_or("default");
     let key = Key::new(&kind, namespace, name);
     if !key.namespace.is_empty() {
