@@ -52,10 +52,8 @@ fn text_match() -> impl Strategy<Value = StringMatch> {
 }
 
 fn account_match() -> impl Strategy<Value = ServiceAccountMatch> {
-    (word(), word()).prop_map(|(namespace, service_account)| ServiceAccountMatch {
-        namespace,
-        service_account,
-    })
+    (word(), word())
+        .prop_map(|(namespace, service_account)| ServiceAccountMatch { namespace, service_account })
 }
 
 fn one_match() -> impl Strategy<Value = Match> {
@@ -63,12 +61,7 @@ fn one_match() -> impl Strategy<Value = Match> {
     fn few<S: Strategy>(item: S) -> impl Strategy<Value = Vec<S::Value>> {
         (vec(item, 0..=1), 0..4u8).prop_map(|(items, keep)| if keep == 0 { items } else { Vec::new() })
     }
-    let texts = (
-        few(text_match()),
-        few(text_match()),
-        few(text_match()),
-        few(text_match()),
-    );
+    let texts = (few(text_match()), few(text_match()), few(text_match()), few(text_match()));
     let accounts = (few(account_match()), few(account_match()));
     let prefixes = (few(prefix()), few(prefix()), few(prefix()), few(prefix()));
     let ports = (few(79..82u16), few(79..82u16));
@@ -89,23 +82,12 @@ fn one_match() -> impl Strategy<Value = Match> {
 }
 
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
-    let scope = select(vec![
-        PolicyScope::Global,
-        PolicyScope::Namespace,
-        PolicyScope::WorkloadSelector,
-    ]);
+    let scope = select(vec![PolicyScope::Global, PolicyScope::Namespace, PolicyScope::WorkloadSelector]);
     let action = select(vec![PolicyAction::Allow, PolicyAction::Deny]);
     let clause = vec(one_match(), 0..3).prop_map(|matches| Clause { matches });
     let rule = vec(clause, 0..3).prop_map(|clauses| Rule { clauses });
-    (policy_key(), scope, action, vec(rule, 0..3), any::<bool>()).prop_map(
-        |(key, scope, action, rules, dry_run)| Policy {
-            key,
-            scope,
-            action,
-            rules,
-            dry_run,
-        },
-    )
+    (policy_key(), scope, action, vec(rule, 0..3), any::<bool>())
+        .prop_map(|(key, scope, action, rules, dry_run)| Policy { key, scope, action, rules, dry_run })
 }
 
 fn policy_key() -> impl Strategy<Value = PolicyKey> {
@@ -146,42 +128,21 @@ fn gateway() -> impl Strategy<Value = GatewayAddress> {
         service_key().prop_map(GatewayDestination::Service),
         address.prop_map(GatewayDestination::Address),
     ];
-    (destination, 1..=u16::MAX).prop_map(|(destination, hbone_port)| GatewayAddress {
-        destination,
-        hbone_port,
-    })
+    (destination, 1..=u16::MAX)
+        .prop_map(|(destination, hbone_port)| GatewayAddress { destination, hbone_port })
 }
 
 pub(crate) fn service() -> impl Strategy<Value = Service> {
     let vip = (network(), prefix()).prop_map(|(network, prefix)| Vip { network, prefix });
-    let protocol = select(vec![
-        AppProtocol::Unknown,
-        AppProtocol::Http11,
-        AppProtocol::Http2,
-        AppProtocol::Tls,
-    ]);
+    let protocol =
+        select(vec![AppProtocol::Unknown, AppProtocol::Http11, AppProtocol::Http2, AppProtocol::Tls]);
     let port = (any::<u16>(), any::<u16>(), protocol).prop_map(|(service_port, target_port, protocol)| {
-        ServicePort {
-            service_port,
-            target_port,
-            protocol,
-        }
+        ServicePort { service_port, target_port, protocol }
     });
     let waypoint =
         (gateway(), any::<u32>()).prop_map(|(waypoint, weight)| WeightedWaypoint { waypoint, weight });
-    let names = (
-        service_key(),
-        maybe_word(),
-        vec(vip, 0..3),
-        vec(port, 0..3),
-        vec(identity(), 0..2),
-    );
-    let waypoints = (
-        option::of(gateway()),
-        vec(waypoint, 0..2),
-        any::<bool>(),
-        any::<bool>(),
-    );
+    let names = (service_key(), maybe_word(), vec(vip, 0..3), vec(port, 0..3), vec(identity(), 0..2));
+    let waypoints = (option::of(gateway()), vec(waypoint, 0..2), any::<bool>(), any::<bool>());
     let visibility = select(vec![Visibility::Public, Visibility::Namespace]);
     (names, waypoints, load_balancing(), families(), visibility).prop_map(
         |(names, waypoints, load_balancing, ip_families, visibility)| Service {
@@ -202,29 +163,13 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
 }
 
 fn families() -> impl Strategy<Value = IpFamilies> {
-    select(vec![
-        IpFamilies::Automatic,
-        IpFamilies::V4Only,
-        IpFamilies::V6Only,
-        IpFamilies::Dual,
-    ])
+    select(vec![IpFamilies::Automatic, IpFamilies::V4Only, IpFamilies::V6Only, IpFamilies::Dual])
 }
 
 fn load_balancing() -> impl Strategy<Value = LoadBalancing> {
-    let all = vec![
-        Scope::Region,
-        Scope::Zone,
-        Scope::Subzone,
-        Scope::Node,
-        Scope::Cluster,
-        Scope::Network,
-    ];
-    let mode = select(vec![
-        BalanceMode::Any,
-        BalanceMode::Strict,
-        BalanceMode::Failover,
-        BalanceMode::Passthrough,
-    ]);
+    let all = vec![Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node, Scope::Cluster, Scope::Network];
+    let mode =
+        select(vec![BalanceMode::Any, BalanceMode::Strict, BalanceMode::Failover, BalanceMode::Passthrough]);
     let health = select(vec![HealthPolicy::OnlyHealthy, HealthPolicy::AllowAll]);
     (vec(select(all), 0..4), mode, health).prop_map(|(scopes, mode, health)| LoadBalancing {
         scopes,
@@ -242,28 +187,19 @@ fn locality() -> impl Strategy<Value = Locality> {
 }
 
 pub(crate) fn workload() -> impl Strategy<Value = Workload> {
-    let kind = select(vec![
-        WorkloadType::Deployment,
-        WorkloadType::CronJob,
-        WorkloadType::Pod,
-        WorkloadType::Job,
-    ]);
+    let kind =
+        select(vec![WorkloadType::Deployment, WorkloadType::CronJob, WorkloadType::Pod, WorkloadType::Job]);
     let tunnel = select(vec![TunnelProtocol::Plain, TunnelProtocol::Hbone]);
     let mode = select(vec![NetworkMode::Standard, NetworkMode::HostNetwork]);
     let health = select(vec![Health::Healthy, Health::Unhealthy]);
     let application = option::of(any::<u16>().prop_map(|port| ApplicationTunnel::Proxy { port }));
-    let mapping = (79..82u16, any::<u16>()).prop_map(|(service_port, target_port)| PortMapping {
-        service_port,
-        target_port,
-    });
+    let mapping = (79..82u16, any::<u16>())
+        .prop_map(|(service_port, target_port)| PortMapping { service_port, target_port });
     let names = (word(), maybe_word(), maybe_word(), word(), maybe_word(), word());
     let place = (vec(ip(), 0..3), network(), locality(), maybe_word(), maybe_word());
     let gateways = (option::of(gateway()), option::of(gateway()));
     let states = (tunnel, kind, mode, health, application, any::<bool>(), 0..4u32);
-    let lists = (
-        btree_map(service_key(), vec(mapping, 0..3), 0..3),
-        vec(policy_key(), 0..3),
-    );
+    let lists = (btree_map(service_key(), vec(mapping, 0..3), 0..3), vec(policy_key(), 0..3));
     (names, place, gateways, states, lists).prop_map(|(names, place, gateways, states, lists)| Workload {
         uid: Uid(names.0.into()),
         name: names.1.clone(),

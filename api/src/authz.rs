@@ -95,9 +95,7 @@ impl PolicySet {
     }
 
     fn enforced(&self, action: PolicyAction) -> impl Iterator<Item = &Arc<Policy>> {
-        self.policies
-            .iter()
-            .filter(move |policy| policy.action == action && !policy.dry_run)
+        self.policies.iter().filter(move |policy| policy.action == action && !policy.dry_run)
     }
 }
 
@@ -122,17 +120,9 @@ impl Denied {
                 line.push_str(&format!(" {name}={value}"));
             }
         };
-        add(
-            "policy",
-            self.policy.as_ref().map(|policy| policy as &dyn fmt::Display),
-        );
+        add("policy", self.policy.as_ref().map(|policy| policy as &dyn fmt::Display));
         add("rule", self.rule.as_ref().map(|rule| rule as &dyn fmt::Display));
-        add(
-            "attribute",
-            self.attribute
-                .as_ref()
-                .map(|attribute| attribute as &dyn fmt::Display),
-        );
+        add("attribute", self.attribute.as_ref().map(|attribute| attribute as &dyn fmt::Display));
         line
     }
 }
@@ -143,18 +133,10 @@ pub fn decide(policies: &PolicySet, attributes: &Attributes) -> Result<Permit, D
     refuse_denied(policies, attributes, Reason::PolicyDenied)?;
     if let Some(key) = policies.missing.first() {
         let policy = Some(key.clone());
-        return Err(Denied {
-            reason: Reason::PolicyUnknown,
-            policy,
-            rule: None,
-            attribute: None,
-        });
+        return Err(Denied { reason: Reason::PolicyUnknown, policy, rule: None, attribute: None });
     }
     let by = find_allow(policies, attributes, Reason::PolicyDenied)?;
-    Ok(Permit {
-        attributes: attributes.clone(),
-        by,
-    })
+    Ok(Permit { attributes: attributes.clone(), by })
 }
 
 /// Judges an open connection again after a change. A policy that has not arrived leaves it open until it does
@@ -204,11 +186,7 @@ fn find_allow(
         }
         applies = true;
     }
-    if applies {
-        Err(nearest(policies, attributes, reason))
-    } else {
-        Ok(None)
-    }
+    if applies { Err(nearest(policies, attributes, reason)) } else { Ok(None) }
 }
 
 /// Explains why no ALLOW matched by the rule that came nearest; equally near ones are settled by name and place, so
@@ -224,19 +202,9 @@ fn nearest(policies: &PolicySet, attributes: &Attributes, reason: Reason) -> Den
         rules.chain(bare)
     });
     let best = candidates.max_by_key(|(fit, key, place)| {
-        (
-            fit.map(|fit| (fit.matched, Reverse(fit.missed))),
-            Reverse(*key),
-            Reverse(*place),
-        )
+        (fit.map(|fit| (fit.matched, Reverse(fit.missed))), Reverse(*key), Reverse(*place))
     });
-    let (fit, policy, rule) = best.map_or((None, None, None), |(fit, key, place)| {
-        (fit, Some(key.clone()), place)
-    });
-    Denied {
-        reason,
-        policy,
-        rule,
-        attribute: fit.and_then(|fit| fit.first_missed),
-    }
+    let (fit, policy, rule) =
+        best.map_or((None, None, None), |(fit, key, place)| (fit, Some(key.clone()), place));
+    Denied { reason, policy, rule, attribute: fit.and_then(|fit| fit.first_missed) }
 }

@@ -52,10 +52,7 @@ pub enum InvalidIdentity {
 const NOT_NORMAL: &str = "not in its normal form";
 
 fn spiffe_fault(text: &str, cause: impl fmt::Display) -> InvalidIdentity {
-    InvalidIdentity::Spiffe {
-        text: text.to_owned(),
-        cause: cause.to_string(),
-    }
+    InvalidIdentity::Spiffe { text: text.to_owned(), cause: cause.to_string() }
 }
 
 impl TrustDomain {
@@ -137,10 +134,7 @@ impl FromStr for Identity {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() > LONGEST {
             let start: String = text.chars().take(64).collect();
-            return Err(spiffe_fault(
-                &format!("{start}…"),
-                format!("longer than {LONGEST} bytes"),
-            ));
+            return Err(spiffe_fault(&format!("{start}…"), format!("longer than {LONGEST} bytes")));
         }
         let id = SpiffeId::new(text).map_err(|cause| spiffe_fault(text, cause))?;
         let segments: Vec<&str> = id.path().split('/').collect();

@@ -50,10 +50,7 @@ pub enum Problem {
 
 impl Problem {
     pub(crate) fn of(self, field: impl Into<String>) -> InvalidField {
-        InvalidField {
-            field: field.into(),
-            problem: self,
-        }
+        InvalidField { field: field.into(), problem: self }
     }
 }
 
@@ -66,10 +63,7 @@ pub(crate) fn address(bytes: &[u8]) -> Result<IpAddr, Problem> {
 pub(crate) fn prefix(bytes: &[u8], length: u32) -> Result<IpNet, Problem> {
     let given = unfolded(bytes)?;
     let address = given.to_canonical();
-    let too_long = Problem::Prefix {
-        address: given,
-        length,
-    };
+    let too_long = Problem::Prefix { address: given, length };
     let short = u8::try_from(length).map_err(|_| too_long.clone())?;
     match (given, address, short.checked_sub(96)) {
         (IpAddr::V6(_), IpAddr::V4(_), Some(rest)) => IpNet::new(address, rest),

@@ -134,10 +134,7 @@ impl Party {
             self.region.as_deref(),
             self.zone.as_deref(),
         ];
-        names
-            .iter()
-            .zip(values)
-            .filter_map(|(name, value)| Some((*name, value?)))
+        names.iter().zip(values).filter_map(|(name, value)| Some((*name, value?)))
     }
 }
 
@@ -190,18 +187,9 @@ impl Labels {
             .chain(self.source.pairs(&SOURCE))
             .chain(self.destination.pairs(&DESTINATION))
             .chain([
-                (
-                    "destination_service",
-                    service.map_or(UNKNOWN, |service| &service.hostname),
-                ),
-                (
-                    "destination_service_name",
-                    service.map_or(UNKNOWN, |service| &service.name),
-                ),
-                (
-                    "destination_service_namespace",
-                    service.map_or(UNKNOWN, |service| &service.namespace),
-                ),
+                ("destination_service", service.map_or(UNKNOWN, |service| &service.hostname)),
+                ("destination_service_name", service.map_or(UNKNOWN, |service| &service.name)),
+                ("destination_service_namespace", service.map_or(UNKNOWN, |service| &service.namespace)),
                 ("request_protocol", "tcp"),
                 ("response_flags", flags),
                 ("connection_security_policy", self.security.as_str()),
@@ -210,9 +198,5 @@ impl Labels {
 }
 
 fn known(text: &str) -> String {
-    if text.is_empty() {
-        UNKNOWN.to_owned()
-    } else {
-        text.to_owned()
-    }
+    if text.is_empty() { UNKNOWN.to_owned() } else { text.to_owned() }
 }

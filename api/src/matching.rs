@@ -50,11 +50,7 @@ fn fit_clause(clause: &Clause, attributes: &Attributes) -> Fit {
     // The first of equally near ones: a clause is read in the order it was written.
     let nearest = fits.reduce(|best, fit| {
         let nearness = |fit: &Fit| (fit.missed == 0, fit.matched, std::cmp::Reverse(fit.missed));
-        if nearness(&fit) > nearness(&best) {
-            fit
-        } else {
-            best
-        }
+        if nearness(&fit) > nearness(&best) { fit } else { best }
     });
     nearest.unwrap_or_default()
 }
@@ -87,9 +83,7 @@ fn matches(found: &Match, attributes: &Attributes) -> bool {
 /// Every attribute the match asks for, in the order of the Kubernetes object (who, from where, to where). Lazy, so
 /// that judging stops at the first that fails.
 fn checks<'a>(found: &'a Match, attributes: &'a Attributes) -> impl Iterator<Item = Check> + 'a {
-    who(found, attributes)
-        .chain(whence(found, attributes))
-        .chain(whither(found, attributes))
+    who(found, attributes).chain(whence(found, attributes)).chain(whither(found, attributes))
 }
 
 fn who<'a>(found: &'a Match, attributes: &'a Attributes) -> impl Iterator<Item = Check> + 'a {
@@ -107,11 +101,7 @@ fn who<'a>(found: &'a Match, attributes: &'a Attributes) -> impl Iterator<Item =
         .chain(positive("namespaces", &found.namespaces, namespace))
         .chain(negative("notNamespaces", &found.not_namespaces, namespace))
         .chain(positive("serviceAccounts", &found.service_accounts, account))
-        .chain(negative(
-            "notServiceAccounts",
-            &found.not_service_accounts,
-            account,
-        ))
+        .chain(negative("notServiceAccounts", &found.not_service_accounts, account))
 }
 
 fn whence<'a>(found: &'a Match, attributes: &'a Attributes) -> impl Iterator<Item = Check> + 'a {
@@ -127,11 +117,7 @@ fn whither<'a>(found: &'a Match, attributes: &'a Attributes) -> impl Iterator<It
     let destination = within(attributes.destination.ip());
     let port = |wanted: &u16| *wanted == attributes.port();
     positive("destination.ip", &found.destination_ips, destination)
-        .chain(negative(
-            "destination.ip (notValues)",
-            &found.not_destination_ips,
-            destination,
-        ))
+        .chain(negative("destination.ip (notValues)", &found.not_destination_ips, destination))
         .chain(positive("ports", &found.destination_ports, port))
         .chain(negative("notPorts", &found.not_destination_ports, port))
 }
@@ -142,10 +128,7 @@ fn positive<'a, T>(
     hit: impl Fn(&T) -> bool + 'a,
 ) -> impl Iterator<Item = Check> + 'a {
     let asked = (!wanted.is_empty()).then_some(wanted);
-    asked.into_iter().map(move |wanted| Check {
-        name,
-        holds: wanted.iter().any(&hit),
-    })
+    asked.into_iter().map(move |wanted| Check { name, holds: wanted.iter().any(&hit) })
 }
 
 fn negative<'a, T>(
@@ -154,10 +137,7 @@ fn negative<'a, T>(
     hit: impl Fn(&T) -> bool + 'a,
 ) -> impl Iterator<Item = Check> + 'a {
     let asked = (!unwanted.is_empty()).then_some(unwanted);
-    asked.into_iter().map(move |unwanted| Check {
-        name,
-        holds: !unwanted.iter().any(&hit),
-    })
+    asked.into_iter().map(move |unwanted| Check { name, holds: !unwanted.iter().any(&hit) })
 }
 
 /// An IPv4 client of an IPv6 socket appears IPv4-mapped, yet means the IPv4 prefix.

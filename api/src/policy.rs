@@ -133,9 +133,6 @@ impl fmt::Display for PolicyKey {
 impl PolicyKey {
     /// Makes a key.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }

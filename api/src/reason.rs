@@ -124,10 +124,7 @@ impl Reason {
 
     /// Whether another endpoint may be tried, provided no byte of the application was sent.
     pub fn retryable(self) -> bool {
-        matches!(
-            self,
-            Self::TlsFailed | Self::HandshakeFailed | Self::TimedOut | Self::ConnectFailed
-        )
+        matches!(self, Self::TlsFailed | Self::HandshakeFailed | Self::TimedOut | Self::ConnectFailed)
     }
 
     /// The reason in words, as logs and answers carry it (snake case, stable).

@@ -48,11 +48,7 @@ impl Endpoint {
         let own = self.ports.iter().find(|mapping| mapping.service_port == asked);
         own.map(|mapping| mapping.target_port)
             .filter(|port| *port != 0)
-            .or_else(|| {
-                declared
-                    .map(|declared| declared.target_port)
-                    .filter(|port| *port != 0)
-            })
+            .or_else(|| declared.map(|declared| declared.target_port).filter(|port| *port != 0))
             .or_else(|| self.workload.application_tunnel.map(|_| asked))
     }
 
@@ -79,12 +75,7 @@ impl EndpointSet {
             sum
         };
         let sums = endpoints.iter().map(add).collect();
-        Self {
-            endpoints,
-            sums,
-            ports: service.ports.clone(),
-            balancing: service.load_balancing.clone(),
-        }
+        Self { endpoints, sums, ports: service.ports.clone(), balancing: service.load_balancing.clone() }
     }
 
     /// The endpoints that may be chosen.
@@ -122,10 +113,7 @@ impl EndpointSet {
         let mark = rng.random_range(0..total);
         let endpoint = &self.endpoints[self.sums.partition_point(|sum| *sum <= mark)];
         match serve(endpoint) {
-            Some(port) => Some(Chosen {
-                workload: &endpoint.workload,
-                port,
-            }),
+            Some(port) => Some(Chosen { workload: &endpoint.workload, port }),
             None => self.ranked(|endpoint| Some((0, serve(endpoint)?)), rng),
         }
     }
@@ -160,10 +148,7 @@ impl EndpointSet {
                 continue;
             }
             if mark < endpoint.weight() {
-                return Some(Chosen {
-                    workload: &endpoint.workload,
-                    port,
-                });
+                return Some(Chosen { workload: &endpoint.workload, port });
             }
             mark -= endpoint.weight();
         }
@@ -173,12 +158,8 @@ impl EndpointSet {
     /// How much of the client's place the endpoint shares; `None` if the service insists on more.
     fn rank(&self, client: &Workload, workload: &Workload) -> Option<usize> {
         let scopes = &self.balancing.scopes[..];
-        let leading = |scopes: &[Scope]| {
-            scopes
-                .iter()
-                .take_while(|scope| shares(**scope, client, workload))
-                .count()
-        };
+        let leading =
+            |scopes: &[Scope]| scopes.iter().take_while(|scope| shares(**scope, client, workload)).count();
         let shared = leading(scopes);
         match (self.balancing.mode, scopes) {
             (BalanceMode::Strict, _) => (shared == scopes.len()).then_some(0),

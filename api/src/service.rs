@@ -203,9 +203,6 @@ impl fmt::Display for ServiceKey {
 impl ServiceKey {
     /// Makes a key.
     pub fn new(namespace: &str, hostname: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            hostname: hostname.into(),
-        }
+        Self { namespace: namespace.into(), hostname: hostname.into() }
     }
 }

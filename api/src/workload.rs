@@ -178,10 +178,7 @@ impl fmt::Display for NetworkAddress {
 impl NetworkAddress {
     /// Makes an address; IPv4-mapped IPv6 is folded to IPv4.
     pub fn new(network: Network, ip: IpAddr) -> Self {
-        Self {
-            network,
-            ip: ip.to_canonical(),
-        }
+        Self { network, ip: ip.to_canonical() }
     }
 }
 

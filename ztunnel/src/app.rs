@@ -109,11 +109,7 @@ async fn establish_worlds(mesh: &Arc<Mesh>) {
         let drain = mesh.drain.clone();
         let establish = move || async move {
             let pool = Pool::new(index, directory, settings);
-            World {
-                pool: pool.clone(),
-                shard,
-            }
-            .establish();
+            World { pool: pool.clone(), shard }.establish();
             drain.signalled().await;
             // Peers learn at once that no new streams will come; open ones go on.
             pool.retire_all();
@@ -131,31 +127,20 @@ fn start_control(
     writer: Writer,
 ) -> Result<[JoinHandle<()>; 2], Fatal> {
     let control = &mesh.settings.control;
-    let config = Config {
-        target: xds_target(control),
-        node: node(control),
-        metrics: XdsMetrics::register(metrics),
-    };
+    let config =
+        Config { target: xds_target(control), node: node(control), metrics: XdsMetrics::register(metrics) };
     let ca = CaClient::new(ca_target(control), control.certificate_ttl)?;
     let ready = readiness.hold("state manager");
     // A draining process still obeys policy and renews, so both are ended after the drain and not by it.
     let xds = spawn("xds", xds::run(config, writer, ready, std::future::pending()));
-    let credentials = spawn(
-        "credentials",
-        mesh.credentials.clone().run(ca, std::future::pending()),
-    );
+    let credentials = spawn("credentials", mesh.credentials.clone().run(ca, std::future::pending()));
     Ok([xds, credentials])
 }
 
 fn start_handover(mesh: &Arc<Mesh>, pods: &Pods, readiness: &Readiness) {
     let (pods, drain) = (pods.clone(), mesh.drain.clone());
-    let (socket, ready) = (
-        mesh.settings.pods.socket.clone(),
-        readiness.hold("workload proxy manager"),
-    );
-    spawn("handover", async move {
-        handover::run(&socket, &pods, ready, drain).await
-    });
+    let (socket, ready) = (mesh.settings.pods.socket.clone(), readiness.hold("workload proxy manager"));
+    spawn("handover", async move { handover::run(&socket, &pods, ready, drain).await });
 }
 
 async fn serve_admin(mesh: &Arc<Mesh>, pods: &Pods, admin: Admin) -> Result<Serving, BindError> {

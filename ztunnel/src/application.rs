@@ -34,15 +34,7 @@ pub async fn dial(
             if options.bind.is_some() && data.original_source == OriginalSource::BestEffort =>
         {
             warn!(%pod, %cause, "cannot keep the client's address towards the application");
-            socket::dial(
-                &pod.netns,
-                to,
-                &DialOptions {
-                    bind: None,
-                    ..options
-                },
-            )
-            .await
+            socket::dial(&pod.netns, to, &DialOptions { bind: None, ..options }).await
         }
         outcome => outcome,
     }

@@ -47,11 +47,7 @@ pub fn start(pod: Arc<Pod>, listeners: Listeners, mesh: Arc<Mesh>) {
         let busy = worker.busy();
         let accepting = move || async move {
             let _busy = busy;
-            let Listeners {
-                outbound,
-                plaintext,
-                tunnels,
-            } = listeners;
+            let Listeners { outbound, plaintext, tunnels } = listeners;
             tokio::join!(
                 accept(outbound, Direction::Outbound, pod.clone(), mesh.clone()),
                 accept(plaintext, Direction::Plaintext, pod.clone(), mesh.clone()),
@@ -102,13 +98,7 @@ fn arrive(
         reset(stream);
         return;
     };
-    let captured = Captured {
-        pod: pod.clone(),
-        stream,
-        client,
-        dialled,
-        open,
-    };
+    let captured = Captured { pod: pod.clone(), stream, client, dialled, open };
     match direction {
         Direction::Outbound => outbound::place(captured, mesh),
         Direction::Plaintext => place(captured, mesh, plaintext::plaintext),

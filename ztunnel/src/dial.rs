@@ -92,11 +92,7 @@ pub async fn dial(
 
 fn options(mesh: &Mesh) -> DialOptions {
     let data = &mesh.settings.data;
-    DialOptions {
-        mark: Some(data.mark),
-        timeout: data.times.connect,
-        ..DialOptions::default()
-    }
+    DialOptions { mark: Some(data.mark), timeout: data.times.connect, ..DialOptions::default() }
 }
 
 async fn to_plain(pod: &Pod, plain: &Plain, mesh: &Mesh) -> Result<tokio::net::TcpStream, DialError> {
@@ -122,10 +118,7 @@ async fn to_tunnel(
         headers: headers::connect(source, tunnel.service.as_deref()),
     };
     let within = mesh.settings.data.times.connect;
-    let options = DialOptions {
-        keepalive: None,
-        ..options(mesh)
-    };
+    let options = DialOptions { keepalive: None, ..options(mesh) };
     let stream = world
         .pool
         .open(&key, &request, || async {
@@ -146,9 +139,6 @@ pub async fn certificate(pod: &Pod, mesh: &Mesh) -> Result<Arc<Held>, DialFailed
     }
     let usable = state.wait_for(|state| state.usable_at(SystemTime::now()).is_some());
     let waited = tokio::time::timeout(mesh.settings.data.times.configuration_wait, usable).await;
-    let held = waited
-        .ok()
-        .and_then(Result::ok)
-        .and_then(|state| state.usable_at(SystemTime::now()).cloned());
+    let held = waited.ok().and_then(Result::ok).and_then(|state| state.usable_at(SystemTime::now()).cloned());
     held.ok_or_else(|| DialFailed::NoCertificate(pod.identity.to_string()))
 }

@@ -26,10 +26,7 @@ pub fn dump(mesh: &Mesh, pods: &Pods) -> Value {
 
 fn settings(mesh: &Mesh) -> Value {
     let rows = mesh.settings.table.iter();
-    Value::Object(
-        rows.map(|row| (row.name.to_string(), Value::String(row.value.to_string())))
-            .collect(),
-    )
+    Value::Object(rows.map(|row| (row.name.to_string(), Value::String(row.value.to_string()))).collect())
 }
 
 fn workloads(snapshot: &Snapshot) -> Value {
@@ -89,10 +86,7 @@ fn services(snapshot: &Snapshot) -> Value {
 fn states(mesh: &Mesh, pods: &Pods) -> Value {
     let live = mesh.report.live();
     let connections = |uid: &str, direction: Direction| -> Vec<Value> {
-        live.iter()
-            .filter(|live| *live.pod == *uid && live.direction == direction)
-            .map(connection)
-            .collect()
+        live.iter().filter(|live| *live.pod == *uid && live.direction == direction).map(connection).collect()
     };
     let states: serde_json::Map<String, Value> = pods
         .list()

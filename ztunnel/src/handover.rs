@@ -64,10 +64,7 @@ async fn session(
     backoff: &mut Backoff,
 ) -> Result<(), Broken> {
     let connection = Socket::connect(socket)?;
-    let hello = ZdsHello {
-        version: zds::Version::V1.into(),
-        ambit_version: AMBIT_VERSION,
-    };
+    let hello = ZdsHello { version: zds::Version::V1.into(), ambit_version: AMBIT_VERSION };
     connection.send(&hello.encode_to_vec(), None).await?;
     let mut listed = Some(HashSet::new());
     let mut packet = vec![0; PACKET];
@@ -111,9 +108,7 @@ async fn answer(connection: &Socket, outcome: &Result<Applied, Fault>) -> Result
         Err(Fault::Pod(text)) => text.clone(),
         Err(Fault::Protocol(text)) => (*text).to_owned(),
     };
-    let response = WorkloadResponse {
-        payload: Some(workload_response::Payload::Ack(Ack { error })),
-    };
+    let response = WorkloadResponse { payload: Some(workload_response::Payload::Ack(Ack { error })) };
     Ok(connection.send(&response.encode_to_vec(), None).await?)
 }
 
@@ -125,18 +120,14 @@ async fn apply(
     listed: &mut Option<HashSet<Arc<str>>>,
 ) -> Result<Applied, Fault> {
     use workload_request::Payload;
-    let payload = request
-        .payload
-        .ok_or(Fault::Protocol("a message without content"))?;
+    let payload = request.payload.ok_or(Fault::Protocol("a message without content"))?;
     if fd.is_some() && !matches!(payload, Payload::Add(_)) {
         return Err(Fault::Protocol("a descriptor on a message that carries none"));
     }
     match payload {
         Payload::Add(add) => {
             let uid: Arc<str> = add.uid.into();
-            let info = add
-                .workload_info
-                .ok_or(Fault::Protocol("a pod without workload_info"))?;
+            let info = add.workload_info.ok_or(Fault::Protocol("a pod without workload_info"))?;
             let netns = fd.ok_or(Fault::Protocol("a pod without its network namespace"))?;
             if let Some(listed) = listed {
                 listed.insert(uid.clone());
@@ -148,13 +139,10 @@ async fn apply(
                 service_account: info.service_account.into(),
                 netns,
             };
-            pods.add(handed)
-                .map_err(|refused| Fault::Pod(refused.to_string()))?;
+            pods.add(handed).map_err(|refused| Fault::Pod(refused.to_string()))?;
         }
         Payload::Keep(keep) => {
-            let listed = listed
-                .as_mut()
-                .ok_or(Fault::Protocol("keep after the list was complete"))?;
+            let listed = listed.as_mut().ok_or(Fault::Protocol("keep after the list was complete"))?;
             listed.insert(keep.uid.into());
         }
         Payload::Del(gone) => {
@@ -166,9 +154,7 @@ async fn apply(
             }
         }
         Payload::SnapshotSent(_) => {
-            let listed = listed
-                .take()
-                .ok_or(Fault::Protocol("a second complete list in one session"))?;
+            let listed = listed.take().ok_or(Fault::Protocol("a second complete list in one session"))?;
             pods.retain(&listed);
             return Ok(Applied::Snapshot);
         }

@@ -40,18 +40,11 @@ pub fn baggage(workload: &Workload) -> String {
         ("cloud.availability_zone", &workload.locality.zone),
     ];
     let filled = pairs.iter().filter(|(_, value)| !value.is_empty());
-    filled
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect::<Vec<_>>()
-        .join(",")
+    filled.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }
 
 fn traceparent() -> String {
     let mut rng = rand::rng();
     // Never all zero: that means "no trace".
-    format!(
-        "00-{:032x}-{:016x}-00",
-        rng.random::<u128>() | 1,
-        rng.random::<u64>() | 1
-    )
+    format!("00-{:032x}-{:016x}-00", rng.random::<u128>() | 1, rng.random::<u64>() | 1)
 }

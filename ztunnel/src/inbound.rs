@@ -89,11 +89,7 @@ pub async fn tunnel(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
     let Ok((pod, socket, open)) = captured.adopt() else {
         return;
     };
-    let arrived = Arrived {
-        pod: pod.clone(),
-        client,
-        local,
-    };
+    let arrived = Arrived { pod: pod.clone(), client, local };
     let accepted = tokio::select! {
         accepted = accept(&pod, socket, &mesh) => accepted,
         () = revoke::gone(&pod, &mesh) => return,
@@ -108,10 +104,7 @@ pub async fn tunnel(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
     let handler = |ask: Ask| {
         let (arrived, mesh, world) = (arrived.clone(), mesh.clone(), world.clone());
         // The life reports its own end; when the tunnel closes its streams end with it.
-        drop(spawn_local(
-            "inbound-stream",
-            stream_life(ask, arrived, mesh, world),
-        ));
+        drop(spawn_local("inbound-stream", stream_life(ask, arrived, mesh, world)));
     };
     let served = tokio::select! {
         served = server::serve(stream, peer, &mesh.hbone, revoke::leaving(&pod, &mesh), handler) => served,
@@ -145,8 +138,7 @@ async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<Worl
             let reason = refused.reason();
             record.failed(&world.shard, reason, &refused);
             let status = StatusCode::from_u16(reason.connect_status());
-            ask.respond
-                .refuse(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
+            ask.respond.refuse(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
             return;
         }
     };
@@ -160,14 +152,7 @@ async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<Worl
     };
     let counters = record.opened(&world.shard);
     let until = revoke::inbound(&arrived.pod, &mesh, &permit);
-    let tally = relay(
-        socket,
-        Far::Hbone(stream),
-        &counters,
-        until,
-        mesh.settings.data.times.idle,
-    )
-    .await;
+    let tally = relay(socket, Far::Hbone(stream), &counters, until, mesh.settings.data.times.idle).await;
     record.closed(&world.shard, &tally);
 }
 
@@ -177,14 +162,7 @@ async fn admit(
     arrived: &Arrived,
     mesh: &Mesh,
     record: &mut Record,
-) -> Result<
-    (
-        authz::Permit,
-        Arc<ambit_api::workload::Workload>,
-        tokio::net::TcpStream,
-    ),
-    Refused,
-> {
+) -> Result<(authz::Permit, Arc<ambit_api::workload::Workload>, tokio::net::TcpStream), Refused> {
     let Arrived { pod, client, local } = arrived;
     if ask.method != Method::CONNECT {
         return Err(Refused::Method(ask.method.clone()));

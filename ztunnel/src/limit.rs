@@ -16,10 +16,7 @@ pub struct Open {
 impl Open {
     /// Takes a place for one connection of a pod; `None` when a limit is reached.
     pub fn admit(mesh: &Mesh, pod: &Pod) -> Option<Self> {
-        let open = Self {
-            process: mesh.open.clone(),
-            pod: pod.open.clone(),
-        };
+        let open = Self { process: mesh.open.clone(), pod: pod.open.clone() };
         // Counted first and given back by drop on refusal, so that two arrivals cannot share the last place.
         let process = open.process.fetch_add(1, Ordering::Relaxed);
         let own = open.pod.fetch_add(1, Ordering::Relaxed);
@@ -51,11 +48,7 @@ impl Limits {
     pub fn new(process: usize, pod: usize, descriptors: usize) -> Self {
         let room = descriptors.saturating_sub(RESERVED.min(descriptors / 4)) / 2;
         let process = if process == 0 { room } else { process.min(room) };
-        let pod = if pod == 0 {
-            (process / 2).max(1)
-        } else {
-            pod.min(process)
-        };
+        let pod = if pod == 0 { (process / 2).max(1) } else { pod.min(process) };
         Self { process, pod }
     }
 }
@@ -77,11 +70,7 @@ mod tests {
         ];
         for ((process, pod, descriptors), expected) in cases {
             let limits = Limits::new(process, pod, descriptors);
-            assert_eq!(
-                (limits.process, limits.pod),
-                expected,
-                "{process} {pod} {descriptors}"
-            );
+            assert_eq!((limits.process, limits.pod), expected, "{process} {pod} {descriptors}");
         }
     }
 }

@@ -26,18 +26,12 @@ fn main() -> ExitCode {
     let log = telemetry::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime
-            .block_on(app::run(settings, log.clone()))
-            .map_err(|fatal| fatal.to_string()),
+        Ok(runtime) => runtime.block_on(app::run(settings, log.clone())).map_err(|fatal| fatal.to_string()),
         Err(cause) => Err(format!("cannot start: {cause}")),
     };
     if let Err(fatal) = &outcome {
         tracing::error!(error = fatal, "stopped");
     }
     log.flush();
-    if outcome.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

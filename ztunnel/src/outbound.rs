@@ -62,10 +62,7 @@ pub fn place(captured: Captured, mesh: &Arc<Mesh>) {
         None => {
             let mesh = mesh.clone();
             spawn_local("outbound-wait", async move {
-                match revoke::known(&captured.pod, &mesh)
-                    .await
-                    .and_then(|local| local.workload.clone())
-                {
+                match revoke::known(&captured.pod, &mesh).await.and_then(|local| local.workload.clone()) {
                     Some(source) => go(captured, source, &mesh),
                     None => give_up(captured, &mesh),
                 }
@@ -75,27 +72,14 @@ pub fn place(captured: Captured, mesh: &Arc<Mesh>) {
 }
 
 fn go(captured: Captured, source: Arc<Workload>, mesh: &Arc<Mesh>) {
-    let ask = Ask {
-        source: &source,
-        dialled: captured.dialled.get(),
-        tried: &[],
-    };
+    let ask = Ask { source: &source, dialled: captured.dialled.get(), tried: &[] };
     let hop = resolve::outbound(&mesh.view.load(), ask, &mut rand::rng());
     let owner = match &hop {
         Ok(Hop::Tunnel(tunnel)) => mesh.directory.worker_for(&key(&captured.pod, tunnel)),
         _ => None,
     };
     let worker = owner.unwrap_or_else(|| mesh.least_loaded());
-    hand_over(
-        mesh,
-        worker,
-        Placed {
-            captured,
-            source,
-            hop,
-        },
-        outbound,
-    );
+    hand_over(mesh, worker, Placed { captured, source, hop }, outbound);
 }
 
 fn give_up(captured: Captured, mesh: &Arc<Mesh>) {
@@ -125,11 +109,7 @@ struct Journey {
 
 /// The life of one outbound connection.
 async fn outbound(placed: Placed, mesh: Arc<Mesh>, world: Rc<World>) {
-    let Placed {
-        captured,
-        source,
-        hop,
-    } = placed;
+    let Placed { captured, source, hop } = placed;
     let mut record = Record::captured(Direction::Outbound, &captured);
     record.source(&source);
     let dialled = captured.dialled;
@@ -179,11 +159,7 @@ impl Journey {
             if tried.len() >= ATTEMPTS {
                 return Err(failed.into());
             }
-            let ask = Ask {
-                source: &self.source,
-                dialled: self.dialled.get(),
-                tried: &tried,
-            };
+            let ask = Ask { source: &self.source, dialled: self.dialled.get(), tried: &tried };
             // When every endpoint has been tried, the failure of the last one says more than "no endpoint".
             hop = match resolve::outbound(&mesh.view.load(), ask, &mut rand::rng()) {
                 Ok(next) => next,

@@ -86,11 +86,7 @@ async fn admit(
         record.destination(workload);
     }
     record.peer_workload(&mesh.view.load(), client);
-    let attributes = Attributes {
-        peer: None,
-        source: client.ip(),
-        destination: dialled.get(),
-    };
+    let attributes = Attributes { peer: None, source: client.ip(), destination: dialled.get() };
     record.dry_run(&known.policies, &attributes);
     let permit = authz::decide(&known.policies, &attributes)?;
     let application = application::dial(pod, client, dialled.get(), mesh).await?;

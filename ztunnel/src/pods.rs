@@ -140,10 +140,7 @@ pub struct WeakPods {
 impl WeakPods {
     /// The list, if it still exists.
     pub fn upgrade(&self) -> Option<Pods> {
-        Some(Pods {
-            mesh: self.mesh.upgrade()?,
-            entries: self.entries.upgrade()?,
-        })
+        Some(Pods { mesh: self.mesh.upgrade()?, entries: self.entries.upgrade()? })
     }
 }
 
@@ -165,19 +162,14 @@ const PLAINTEXT_PORT: u16 = 15006;
 impl Pods {
     /// An empty list.
     pub fn new(mesh: Arc<Mesh>) -> Self {
-        Self {
-            mesh,
-            entries: Arc::default(),
-        }
+        Self { mesh, entries: Arc::default() }
     }
 
     /// Serves a pod. Idempotent by UID and namespace; another namespace under the same UID replaces the old one.
     pub fn add(&self, handed: Handed) -> Result<(), Refused> {
         let name = format!("{}/{}", handed.namespace, handed.name);
-        let netns = Netns::from_fd(handed.netns).map_err(|cause| Refused::Netns {
-            pod: name.clone(),
-            cause,
-        })?;
+        let netns =
+            Netns::from_fd(handed.netns).map_err(|cause| Refused::Netns { pod: name.clone(), cause })?;
         if let Some(entry) = self.lock().get_mut(&handed.uid)
             && entry.pod.netns.id() == netns.id()
         {
@@ -186,13 +178,8 @@ impl Pods {
         }
         self.remove(&handed.uid, Departure::Unknown);
         let domain = &self.mesh.settings.control.trust_domain;
-        let identity =
-            Identity::new(domain, &handed.namespace, &handed.service_account).map_err(|cause| {
-                Refused::Identity {
-                    pod: name.clone(),
-                    cause,
-                }
-            })?;
+        let identity = Identity::new(domain, &handed.namespace, &handed.service_account)
+            .map_err(|cause| Refused::Identity { pod: name.clone(), cause })?;
         let listeners = Listeners::open(&netns, &self.mesh, &name)?;
         let (phase, followed) = watch::channel(Phase::Serving);
         let local = LocalPod {
@@ -213,14 +200,7 @@ impl Pods {
         info!(%pod, "serving pod");
         self.mesh.report.pods_started();
         capture::start(pod.clone(), listeners, self.mesh.clone());
-        self.lock().insert(
-            handed.uid,
-            Entry {
-                pod,
-                phase,
-                lingering: None,
-            },
-        );
+        self.lock().insert(handed.uid, Entry { pod, phase, lingering: None });
         Ok(())
     }
 
@@ -251,9 +231,7 @@ impl Pods {
                 () = pods.mesh.drain.signalled() => {}
             }
             let mut entries = pods.lock();
-            if entries
-                .get(uid.as_str())
-                .is_some_and(|entry| entry.lingering == Some(departure))
+            if entries.get(uid.as_str()).is_some_and(|entry| entry.lingering == Some(departure))
                 && let Some(entry) = entries.remove(uid.as_str())
             {
                 pods.end(entry, Duration::ZERO, Phase::Left);
@@ -281,12 +259,7 @@ impl Pods {
 
     /// Drops every pod that the agent's complete list does not name.
     pub fn retain(&self, listed: &HashSet<Arc<str>>) {
-        let unlisted: Vec<_> = self
-            .lock()
-            .keys()
-            .filter(|uid| !listed.contains(*uid))
-            .cloned()
-            .collect();
+        let unlisted: Vec<_> = self.lock().keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
         for uid in unlisted {
             warn!(%uid, "pod is not on the node agent's list any more");
             self.remove(&uid, Departure::LeftMesh);
@@ -295,10 +268,7 @@ impl Pods {
 
     /// A handle that does not keep the list alive.
     pub fn downgrade(&self) -> WeakPods {
-        WeakPods {
-            mesh: Arc::downgrade(&self.mesh),
-            entries: Arc::downgrade(&self.entries),
-        }
+        WeakPods { mesh: Arc::downgrade(&self.mesh), entries: Arc::downgrade(&self.entries) }
     }
 
     /// The pods being served.
@@ -326,15 +296,9 @@ impl Listeners {
             OriginalSource::Required => Transparent::Required,
             OriginalSource::Off => Transparent::Off,
         };
-        let options = ListenOptions {
-            mark: Some(mesh.settings.data.mark),
-            transparent,
-            ..ListenOptions::default()
-        };
-        let quiet = ListenOptions {
-            keepalive: None,
-            ..options.clone()
-        };
+        let options =
+            ListenOptions { mark: Some(mesh.settings.data.mark), transparent, ..ListenOptions::default() };
+        let quiet = ListenOptions { keepalive: None, ..options.clone() };
         let open = |port: u16, options: &ListenOptions| {
             socket::listen_any(netns, port, options).map_err(|cause| Refused::Listen {
                 pod: pod.to_owned(),

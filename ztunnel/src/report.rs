@@ -57,13 +57,7 @@ pub struct Record {
 impl Record {
     /// Of a connection that was redirected to us, or a tunnel.
     pub fn captured(direction: Direction, captured: &Captured) -> Self {
-        Self::new(
-            direction,
-            Near::Client,
-            &captured.pod,
-            captured.client,
-            captured.dialled,
-        )
+        Self::new(direction, Near::Client, &captured.pod, captured.client, captured.dialled)
     }
 
     /// Of one stream of an inbound tunnel, whose peer proved an identity.
@@ -206,15 +200,8 @@ impl Record {
             },
             source: party(self.source.as_deref(), self.source_identity.as_ref()),
             destination: party(self.destination.as_deref(), self.destination_identity.as_ref()),
-            service: self
-                .service
-                .as_deref()
-                .map(|service| Arc::new(Dialled::new(service))),
-            security: if self.secured() {
-                Security::MutualTls
-            } else {
-                Security::Unknown
-            },
+            service: self.service.as_deref().map(|service| Arc::new(Dialled::new(service))),
+            security: if self.secured() { Security::MutualTls } else { Security::Unknown },
             ended,
         }
     }

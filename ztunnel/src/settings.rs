@@ -139,38 +139,22 @@ impl Settings {
         let admin = AdminSettings::read(&mut reader);
         let log = LogSettings::read(&mut reader);
         let table = reader.finish()?;
-        Ok(Self {
-            control,
-            data,
-            pods,
-            admin,
-            log,
-            table,
-        })
+        Ok(Self { control, data, pods, admin, log, table })
     }
 }
 
 impl Control {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let xds_address = reader.text(
-            "XDS_ADDRESS",
-            "https://istiod.istio-system.svc:15012",
-            "the xDS server",
-        );
+        let xds_address =
+            reader.text("XDS_ADDRESS", "https://istiod.istio-system.svc:15012", "the xDS server");
         let root = "./var/run/secrets/istio/root-cert.pem";
         Self {
             ca_address: reader.text("CA_ADDRESS", &xds_address, "the certificate authority"),
             xds_address,
-            xds_root: reader.text(
-                "XDS_ROOT_CA",
-                root,
-                "PEM file of roots that vouch for the xDS server",
-            ),
+            xds_root: reader.text("XDS_ROOT_CA", root, "PEM file of roots that vouch for the xDS server"),
             ca_root: reader.text("CA_ROOT_CA", root, "PEM file of roots that vouch for the CA"),
-            xds_hostname: reader.optional(
-                "ALT_XDS_HOSTNAME",
-                "name in the xDS server's certificate, if another",
-            ),
+            xds_hostname: reader
+                .optional("ALT_XDS_HOSTNAME", "name in the xDS server's certificate, if another"),
             ca_hostname: reader.optional("ALT_CA_HOSTNAME", "name in the CA's certificate, if another"),
             token: reader.text(
                 "AUTH_TOKEN",
@@ -194,10 +178,9 @@ impl Control {
             pod_namespace: reader.text("POD_NAMESPACE", "", "our own namespace"),
             instance_ip: match reader.optional("INSTANCE_IP", "our own address, part of the xDS node id") {
                 None => None,
-                Some(text) => text
-                    .parse()
-                    .map_err(|_| reader.fault("INSTANCE_IP", &text, "not an IP address"))
-                    .ok(),
+                Some(text) => {
+                    text.parse().map_err(|_| reader.fault("INSTANCE_IP", &text, "not an IP address")).ok()
+                }
             },
         }
     }
@@ -211,15 +194,10 @@ impl Data {
                 Count::default(),
                 "n, n% of the CPUs, or 0 for all; else the CPU limit, at most 4",
             ),
-            mark: reader.number(
-                "PACKET_MARK",
-                0x539,
-                "mark of our sockets in pods, exempt from redirection",
-            ),
-            original_source: match reader.optional(
-                "ENABLE_ORIG_SRC",
-                "true: required, false: off, unset: best effort",
-            ) {
+            mark: reader.number("PACKET_MARK", 0x539, "mark of our sockets in pods, exempt from redirection"),
+            original_source: match reader
+                .optional("ENABLE_ORIG_SRC", "true: required, false: off, unset: best effort")
+            {
                 None => OriginalSource::BestEffort,
                 Some(text) if text == "false" => OriginalSource::Off,
                 Some(_) => OriginalSource::Required,
@@ -243,11 +221,8 @@ impl Data {
 impl Times {
     fn read(reader: &mut Reader<'_>) -> Self {
         let grace = Duration::from_secs(10);
-        let grace = reader.duration(
-            "TERMINATION_GRACE_PERIOD_SECONDS",
-            grace,
-            "time from SIGTERM to SIGKILL",
-        );
+        let grace =
+            reader.duration("TERMINATION_GRACE_PERIOD_SECONDS", grace, "time from SIGTERM to SIGKILL");
         Self {
             connect: reader.duration(
                 "AMBIT_CONNECT_TIMEOUT",
@@ -280,29 +255,19 @@ impl Times {
 
 /// A century stands for never: timers need an end.
 fn or_never(limit: Duration) -> Duration {
-    if limit.is_zero() {
-        Duration::from_secs(100 * 365 * 86_400)
-    } else {
-        limit
-    }
+    if limit.is_zero() { Duration::from_secs(100 * 365 * 86_400) } else { limit }
 }
 
 /// Leaves five seconds of the grace period for the rest of the shutdown (one, if it is short).
 fn drain_within(grace: Duration) -> Duration {
     let reserve = if grace <= Duration::from_secs(10) { 1 } else { 5 };
-    grace
-        .saturating_sub(Duration::from_secs(reserve))
-        .max(Duration::from_secs(1))
+    grace.saturating_sub(Duration::from_secs(reserve)).max(Duration::from_secs(1))
 }
 
 impl Pods {
     fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            socket: reader.path(
-                "INPOD_UDS",
-                "/var/run/ztunnel/ztunnel.sock",
-                "the node agent's socket",
-            ),
+            socket: reader.path("INPOD_UDS", "/var/run/ztunnel/ztunnel.sock", "the node agent's socket"),
             linger: reader.duration(
                 "AMBIT_LEAVE_LINGER",
                 Duration::from_secs(15),
@@ -326,11 +291,7 @@ impl AdminSettings {
                 v4(Ipv4Addr::LOCALHOST, 15000),
                 "configuration dump, log level, quit; no authentication",
             ),
-            metrics: reader.address(
-                "AMBIT_METRICS_ADDRESS",
-                v4(Ipv4Addr::UNSPECIFIED, 15020),
-                "metrics",
-            ),
+            metrics: reader.address("AMBIT_METRICS_ADDRESS", v4(Ipv4Addr::UNSPECIFIED, 15020), "metrics"),
             readiness: reader.address(
                 "AMBIT_READINESS_ADDRESS",
                 v4(Ipv4Addr::UNSPECIFIED, 15021),

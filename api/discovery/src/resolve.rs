@@ -73,10 +73,7 @@ pub struct Unresolved {
 
 impl Unresolved {
     fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }
 

@@ -97,10 +97,7 @@ struct Locals {
 
 /// Makes an empty view and its only writer.
 pub fn view() -> (Writer, View) {
-    let view = View {
-        current: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
-        locals: Arc::default(),
-    };
+    let view = View { current: Arc::new(ArcSwap::from_pointee(Snapshot::default())), locals: Arc::default() };
     (Writer::new(view.clone()), view)
 }
 
@@ -153,11 +150,7 @@ impl Snapshot {
             Some(workload) if known => self.policies.of(workload),
             _ => PolicySet::default(),
         };
-        Local {
-            workload,
-            policies,
-            known,
-        }
+        Local { workload, policies, known }
     }
 
     /// What a client in `namespace` means by this address: a workload if one has it, else a service.
@@ -165,15 +158,12 @@ impl Snapshot {
         if let Some(workload) = self.workloads.by_address(address) {
             return Some(Found::Workload(workload.clone()));
         }
-        self.services
-            .by_vip(address, namespace)
-            .map(|entry| Found::Service(entry.clone()))
+        self.services.by_vip(address, namespace).map(|entry| Found::Service(entry.clone()))
     }
 
     /// A workload by address in a network.
     pub fn workload_at(&self, network: &Network, ip: IpAddr) -> Option<&Arc<Workload>> {
-        self.workloads
-            .by_address(&NetworkAddress::new(network.clone(), ip))
+        self.workloads.by_address(&NetworkAddress::new(network.clone(), ip))
     }
 
     /// A service by name.

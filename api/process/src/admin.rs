@@ -73,14 +73,7 @@ impl Admin {
     #[must_use]
     pub fn new(readiness: Readiness, metrics: Metrics, log: LogHandle, quit: Quit) -> Self {
         let dumping = Arc::new(Semaphore::new(1));
-        Self {
-            readiness,
-            metrics,
-            log,
-            quit,
-            dumps: BTreeMap::new(),
-            dumping,
-        }
+        Self { readiness, metrics, log, quit, dumps: BTreeMap::new(), dumping }
     }
 
     /// Adds a dump at `path` (`/config_dump`), a JSON value made for each request.
@@ -117,22 +110,15 @@ impl Admin {
             [&mut bound.admin, &mut bound.metrics, &mut bound.readiness][door].push(address);
             servers.spawn(serve::accept(listener, router));
         }
-        Ok(Serving {
-            bound,
-            _servers: servers,
-        })
+        Ok(Serving { bound, _servers: servers })
     }
 
     fn readiness_router(&self) -> Router {
-        Router::new()
-            .route("/healthz/ready", get(ready))
-            .with_state(self.clone())
+        Router::new().route("/healthz/ready", get(ready)).with_state(self.clone())
     }
 
     fn metrics_router(&self) -> Router {
-        let routes = Router::new()
-            .route("/metrics", get(metrics))
-            .route("/stats/prometheus", get(metrics));
+        let routes = Router::new().route("/metrics", get(metrics)).route("/stats/prometheus", get(metrics));
         routes.with_state(self.clone())
     }
 
@@ -165,12 +151,7 @@ async fn index(State(admin): State<Admin>) -> String {
         "POST /quitquitquit",
     ];
     let dumps = admin.dumps.keys().map(|path| format!("GET  {path}"));
-    fixed
-        .map(str::to_owned)
-        .into_iter()
-        .chain(dumps)
-        .map(|line| line + "\n")
-        .collect()
+    fixed.map(str::to_owned).into_iter().chain(dumps).map(|line| line + "\n").collect()
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
@@ -178,10 +159,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     if pending.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("not ready, pending: {}\n", pending.join(", ")),
-        )
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("not ready, pending: {}\n", pending.join(", ")))
     }
 }
 
@@ -198,14 +176,8 @@ async fn set_log_level(
     State(admin): State<Admin>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> (StatusCode, String) {
-    if let Some(unknown) = query
-        .keys()
-        .find(|key| !matches!(key.as_str(), "level" | "reset"))
-    {
-        return (
-            StatusCode::BAD_REQUEST,
-            format!("{unknown:?} is not known: level and reset are\n"),
-        );
+    if let Some(unknown) = query.keys().find(|key| !matches!(key.as_str(), "level" | "reset")) {
+        return (StatusCode::BAD_REQUEST, format!("{unknown:?} is not known: level and reset are\n"));
     }
     // Judged before the reset, so that a bad request changes nothing.
     let level = query.get("level").filter(|level| !level.is_empty());
@@ -239,11 +211,9 @@ async fn make_dump(State((dump, dumping)): State<(Dump, Arc<Semaphore>)>) -> Res
     match text {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the dump failed: {error}\n"),
-        )
-            .into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the dump failed: {error}\n")).into_response()
+        }
     }
 }
 

@@ -20,11 +20,7 @@ impl Backoff {
     #[must_use]
     pub fn new(first: Duration, cap: Duration) -> Self {
         let first = first.min(cap);
-        Self {
-            first,
-            cap,
-            next: first,
-        }
+        Self { first, cap, next: first }
     }
 
     /// How long to wait now; the following delay is twice as long.
@@ -57,10 +53,7 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
         for base in [100.0, 200.0, 350.0, 350.0, 350.0] {
             let delay = backoff.delay_with(&mut rng).as_secs_f64() * 1000.0;
-            assert!(
-                (base * 0.8 - 0.01..=base * 1.2 + 0.01).contains(&delay),
-                "{delay} for {base}"
-            );
+            assert!((base * 0.8 - 0.01..=base * 1.2 + 0.01).contains(&delay), "{delay} for {base}");
         }
         backoff.reset();
         assert!(backoff.delay() <= Duration::from_millis(120));

@@ -50,17 +50,8 @@ pub struct Watch {
 pub fn channel() -> (Trigger, Watch) {
     let (sender, receiver) = watch::channel(Phase::Running);
     let held = Arc::new(());
-    let trigger = Trigger {
-        phase: sender,
-        holders: Arc::downgrade(&held),
-    };
-    (
-        trigger,
-        Watch {
-            phase: receiver,
-            _held: held,
-        },
-    )
+    let trigger = Trigger { phase: sender, holders: Arc::downgrade(&held) };
+    (trigger, Watch { phase: receiver, _held: held })
 }
 
 impl Trigger {
@@ -86,11 +77,7 @@ impl Watch {
     /// Returns once a graceful end has begun (at once when it already has).
     pub async fn signalled(&self) {
         // An error means that the trigger is gone, which is an end too.
-        let _ = self
-            .phase
-            .clone()
-            .wait_for(|phase| *phase != Phase::Running)
-            .await;
+        let _ = self.phase.clone().wait_for(|phase| *phase != Phase::Running).await;
     }
 
     /// Returns once the deadline has passed and work is to be cut.

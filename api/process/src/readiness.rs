@@ -31,10 +31,7 @@ impl Readiness {
     pub fn hold(&self, name: impl Into<String>) -> Hold {
         let name = name.into();
         *self.lock().entry(name.clone()).or_default() += 1;
-        Hold {
-            name,
-            readiness: self.clone(),
-        }
+        Hold { name, readiness: self.clone() }
     }
 
     /// What is still waited for, sorted.

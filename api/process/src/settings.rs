@@ -81,11 +81,7 @@ impl<'a> Reader<'a> {
     /// Reads from `environment`. An empty value counts as not set, as charts leave them.
     #[must_use]
     pub fn new(environment: &'a dyn Environment) -> Self {
-        Self {
-            environment,
-            rows: Vec::new(),
-            faults: Vec::new(),
-        }
+        Self { environment, rows: Vec::new(), faults: Vec::new() }
     }
 
     /// Text.
@@ -168,11 +164,7 @@ impl<'a> Reader<'a> {
 
     /// Reports a fault that only several settings together reveal.
     pub fn fault(&mut self, name: &'static str, value: &str, problem: impl Into<String>) {
-        self.faults.push(Fault {
-            name,
-            value: value.to_owned(),
-            problem: problem.into(),
-        });
+        self.faults.push(Fault { name, value: value.to_owned(), problem: problem.into() });
     }
 
     /// The table of what is in force.
@@ -180,11 +172,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When any setting could not be read; the error lists all of them.
     pub fn finish(self) -> Result<Vec<Row>, SettingsError> {
-        if self.faults.is_empty() {
-            Ok(self.rows)
-        } else {
-            Err(SettingsError { faults: self.faults })
-        }
+        if self.faults.is_empty() { Ok(self.rows) } else { Err(SettingsError { faults: self.faults }) }
     }
 
     fn value(&self, name: &str) -> Option<String> {
@@ -203,12 +191,7 @@ impl<'a> Reader<'a> {
     }
 
     fn row(&mut self, name: &'static str, value: String, default: String, doc: &'static str) {
-        self.rows.push(Row {
-            name,
-            value,
-            default,
-            doc,
-        });
+        self.rows.push(Row { name, value, default, doc });
     }
 }
 
@@ -217,17 +200,9 @@ impl<'a> Reader<'a> {
 pub fn format_table(rows: &[Row]) -> String {
     let name_width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let shown = |row: &Row| {
-        if row.value == row.default {
-            row.value.clone()
-        } else {
-            format!("{} *", row.value)
-        }
+        if row.value == row.default { row.value.clone() } else { format!("{} *", row.value) }
     };
-    let value_width = rows
-        .iter()
-        .map(|row| shown(row).chars().count())
-        .max()
-        .unwrap_or(0);
+    let value_width = rows.iter().map(|row| shown(row).chars().count()).max().unwrap_or(0);
     rows.iter()
         .map(|row| {
             let default = if row.value == row.default {
@@ -235,12 +210,7 @@ pub fn format_table(rows: &[Row]) -> String {
             } else {
                 format!(" (default {:?})", row.default)
             };
-            format!(
-                "{:name_width$}  {:value_width$}  {}{default}\n",
-                row.name,
-                shown(row),
-                row.doc
-            )
+            format!("{:name_width$}  {:value_width$}  {}{default}\n", row.name, shown(row), row.doc)
         })
         .collect()
 }
@@ -251,11 +221,7 @@ pub fn print_table(rows: &[Row]) {
 }
 
 fn lines(faults: &[Fault]) -> String {
-    faults
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

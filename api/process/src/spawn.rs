@@ -39,10 +39,7 @@ impl Drop for Unwinding {
 /// Runs a future on the current runtime under a name.
 ///
 /// Whoever calls this owns the handle: a task that must end with the program holds a drain watch.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the function everybody else must use"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the function everybody else must use")]
 pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -79,13 +76,7 @@ mod tests {
             bytes.len()
         };
         let bare = size_of_val(&future);
-        assert_eq!(
-            size_of_val(&Named {
-                name: "sized",
-                future
-            }),
-            bare + 16
-        );
+        assert_eq!(size_of_val(&Named { name: "sized", future }), bare + 16);
     }
 
     #[tokio::test]

@@ -113,14 +113,7 @@ pub fn pipeline(
     let (filter, reload) = reload::Layer::new(settings.filter.targets());
     let lines = Lines::new(settings.format, writer.clone());
     let subscriber = Registry::default().with(filter).with(lines);
-    (
-        subscriber,
-        LogHandle {
-            initial: settings.filter.clone(),
-            filter: reload,
-            writer,
-        },
-    )
+    (subscriber, LogHandle { initial: settings.filter.clone(), filter: reload, writer })
 }
 
 impl LogHandle {
@@ -142,9 +135,7 @@ impl LogHandle {
     /// The filter in force, as [`Self::set`] reads it.
     #[must_use]
     pub fn current(&self) -> String {
-        self.filter
-            .with_current(|targets| Filter::from_targets(targets).to_string())
-            .unwrap_or_default()
+        self.filter.with_current(|targets| Filter::from_targets(targets).to_string()).unwrap_or_default()
     }
 
     /// Lines that were given up because the writer was behind.

@@ -90,11 +90,7 @@ impl FromStr for Count {
         }
         if let Some(percent) = text.strip_suffix('%') {
             let percent = percent.parse().map_err(|_| InvalidCount)?;
-            return if (1..=100).contains(&percent) {
-                Ok(Self::Percent(percent))
-            } else {
-                Err(InvalidCount)
-            };
+            return if (1..=100).contains(&percent) { Ok(Self::Percent(percent)) } else { Err(InvalidCount) };
         }
         match text.parse().map_err(|_| InvalidCount)? {
             0 => Ok(Self::All),
@@ -148,10 +144,7 @@ impl Workers {
     /// # Errors
     /// When a thread or its runtime cannot be made.
     pub fn start(count: usize, name: &str) -> io::Result<Self> {
-        let mut all = Self {
-            workers: Vec::with_capacity(count),
-            threads: Vec::with_capacity(count),
-        };
+        let mut all = Self { workers: Vec::with_capacity(count), threads: Vec::with_capacity(count) };
         for index in 0..count {
             let (sender, jobs) = mpsc::channel(QUEUE);
             let (stop, stopped) = oneshot::channel();
@@ -161,11 +154,7 @@ impl Workers {
                 .spawn(move || work(jobs, stopped, &began))?;
             // The runtime belongs to the thread that made it, so its failure is told across.
             beginning.recv().map_err(io::Error::other)??;
-            all.workers.push(Worker {
-                index,
-                jobs: sender,
-                load: Arc::default(),
-            });
+            all.workers.push(Worker { index, jobs: sender, load: Arc::default() });
             all.threads.push(Thread { stop, handle });
         }
         Ok(all)
@@ -204,11 +193,8 @@ impl Workers {
     /// the drain is over.
     pub fn stop(self) {
         drop(self.workers);
-        let handles: Vec<_> = self
-            .threads
-            .into_iter()
-            .map(|thread| (drop(thread.stop), thread.handle).1)
-            .collect();
+        let handles: Vec<_> =
+            self.threads.into_iter().map(|thread| (drop(thread.stop), thread.handle).1).collect();
         for handle in handles {
             if handle.join().is_err() {
                 tracing::error!("a worker's thread panicked");
@@ -275,9 +261,7 @@ impl Worker {
     /// Counts one more thing as open until the guard is dropped.
     pub fn busy(&self) -> Busy {
         self.load.fetch_add(1, Ordering::Relaxed);
-        Busy {
-            load: Arc::clone(&self.load),
-        }
+        Busy { load: Arc::clone(&self.load) }
     }
 }
 
@@ -324,9 +308,7 @@ fn work(
 }
 
 fn runtime() -> io::Result<LocalRuntime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
 /// The CPUs we may use: the affinity mask and the cgroup's quota (v1 or v2), which the standard library reads.

@@ -37,10 +37,7 @@ fn exact(text: &str) -> Vec<StringMatch> {
 
 fn account(namespace: &str, service_account: &str) -> Vec<ServiceAccountMatch> {
     let (namespace, service_account) = (namespace.to_owned(), service_account.to_owned());
-    vec![ServiceAccountMatch {
-        namespace,
-        service_account,
-    }]
+    vec![ServiceAccountMatch { namespace, service_account }]
 }
 
 fn nets(prefix: &str) -> Vec<ipnet::IpNet> {
@@ -48,27 +45,16 @@ fn nets(prefix: &str) -> Vec<ipnet::IpNet> {
 }
 
 fn rule(matches: Vec<Match>) -> Rule {
-    Rule {
-        clauses: vec![Clause { matches }],
-    }
+    Rule { clauses: vec![Clause { matches }] }
 }
 
 fn policy(name: &str, action: PolicyAction, rules: Vec<Rule>) -> Arc<Policy> {
     let key = PolicyKey::new("shop", name);
-    Arc::new(Policy {
-        key,
-        scope: PolicyScope::Namespace,
-        action,
-        rules,
-        dry_run: false,
-    })
+    Arc::new(Policy { key, scope: PolicyScope::Namespace, action, rules, dry_run: false })
 }
 
 fn set(policies: impl IntoIterator<Item = Arc<Policy>>) -> PolicySet {
-    PolicySet {
-        policies: policies.into_iter().collect(),
-        missing: Vec::new(),
-    }
+    PolicySet { policies: policies.into_iter().collect(), missing: Vec::new() }
 }
 
 fn with(set: impl FnOnce(&mut Match)) -> Match {
@@ -89,28 +75,18 @@ fn hits(found: Match, attributes: &Attributes) -> bool {
 
 /// A port that no connection here uses: makes a match that is not empty and never holds.
 fn never() -> Match {
-    Match {
-        destination_ports: vec![1],
-        ..Match::default()
-    }
+    Match { destination_ports: vec![1], ..Match::default() }
 }
 
 fn always() -> Match {
-    Match {
-        destination_ports: vec![80],
-        ..Match::default()
-    }
+    Match { destination_ports: vec![80], ..Match::default() }
 }
 
 /// Checks rows of (match, whether mTLS from shop/web matches, whether plaintext does).
 fn check(rows: impl IntoIterator<Item = (Match, bool, bool)>) {
     for (found, by_mtls, by_plaintext) in rows {
         assert_eq!(hits(found.clone(), &mtls()), by_mtls, "mTLS: {found:?}");
-        assert_eq!(
-            hits(found.clone(), &plaintext()),
-            by_plaintext,
-            "plaintext: {found:?}"
-        );
+        assert_eq!(hits(found.clone(), &plaintext()), by_plaintext, "plaintext: {found:?}");
     }
 }
 
@@ -118,47 +94,19 @@ fn check(rows: impl IntoIterator<Item = (Match, bool, bool)>) {
 fn fields_of_the_peer_match_what_they_name() {
     check([
         (with(|m| m.principals = exact("td/ns/shop/sa/web")), true, false),
-        (
-            with(|m| m.principals = exact("spiffe://td/ns/shop/sa/web")),
-            false,
-            false,
-        ),
-        (
-            with(|m| m.principals = exact("td/ns/shop/sa/other")),
-            false,
-            false,
-        ),
-        (
-            with(|m| m.not_principals = exact("td/ns/shop/sa/web")),
-            false,
-            true,
-        ),
-        (
-            with(|m| m.not_principals = exact("td/ns/shop/sa/other")),
-            true,
-            true,
-        ),
+        (with(|m| m.principals = exact("spiffe://td/ns/shop/sa/web")), false, false),
+        (with(|m| m.principals = exact("td/ns/shop/sa/other")), false, false),
+        (with(|m| m.not_principals = exact("td/ns/shop/sa/web")), false, true),
+        (with(|m| m.not_principals = exact("td/ns/shop/sa/other")), true, true),
         (with(|m| m.namespaces = exact("shop")), true, false),
         (with(|m| m.namespaces = exact("sho")), false, false),
         (with(|m| m.not_namespaces = exact("shop")), false, true),
         (with(|m| m.not_namespaces = exact("other")), true, true),
         (with(|m| m.service_accounts = account("shop", "web")), true, false),
-        (
-            with(|m| m.service_accounts = account("other", "web")),
-            false,
-            false,
-        ),
+        (with(|m| m.service_accounts = account("other", "web")), false, false),
         (with(|m| m.service_accounts = account("shop", "we")), false, false),
-        (
-            with(|m| m.not_service_accounts = account("shop", "web")),
-            false,
-            true,
-        ),
-        (
-            with(|m| m.not_service_accounts = account("shop", "we")),
-            true,
-            true,
-        ),
+        (with(|m| m.not_service_accounts = account("shop", "web")), false, true),
+        (with(|m| m.not_service_accounts = account("shop", "we")), true, true),
     ]);
 }
 
@@ -179,30 +127,9 @@ fn fields_of_the_addresses_match_what_they_name_and_fields_add_up() {
         (with(|m| m.not_destination_ports = vec![80]), false, false),
         (with(|m| m.not_destination_ports = vec![443]), true, true),
         // A positive and a negative value of one kind, and two kinds, must all hold.
-        (
-            both(
-                |m| m.namespaces = exact("shop"),
-                |m| m.not_namespaces = exact("shop"),
-            ),
-            false,
-            false,
-        ),
-        (
-            both(
-                |m| m.namespaces = exact("shop"),
-                |m| m.destination_ports = vec![443],
-            ),
-            false,
-            false,
-        ),
-        (
-            both(
-                |m| m.namespaces = exact("shop"),
-                |m| m.destination_ports = vec![80],
-            ),
-            true,
-            false,
-        ),
+        (both(|m| m.namespaces = exact("shop"), |m| m.not_namespaces = exact("shop")), false, false),
+        (both(|m| m.namespaces = exact("shop"), |m| m.destination_ports = vec![443]), false, false),
+        (both(|m| m.namespaces = exact("shop"), |m| m.destination_ports = vec![80]), true, false),
     ]);
 }
 
@@ -224,26 +151,14 @@ fn strings_are_compared_as_written() {
         (StringMatch::Presence, true, false),
     ];
     for (wanted, by_mtls, by_plaintext) in rows {
-        let found = Match {
-            principals: vec![wanted.clone()],
-            ..Match::default()
-        };
+        let found = Match { principals: vec![wanted.clone()], ..Match::default() };
         assert_eq!(hits(found.clone(), &mtls()), by_mtls, "mTLS: {wanted:?}");
         assert_eq!(hits(found, &plaintext()), by_plaintext, "plaintext: {wanted:?}");
     }
-    let nobody = Match {
-        not_principals: vec![StringMatch::Presence],
-        ..Match::default()
-    };
-    assert!(
-        hits(nobody.clone(), &plaintext()),
-        "the form of STRICT: matches whoever shows no identity"
-    );
+    let nobody = Match { not_principals: vec![StringMatch::Presence], ..Match::default() };
+    assert!(hits(nobody.clone(), &plaintext()), "the form of STRICT: matches whoever shows no identity");
     assert!(!hits(nobody, &mtls()));
-    let somewhere = Match {
-        namespaces: vec![StringMatch::Presence],
-        ..Match::default()
-    };
+    let somewhere = Match { namespaces: vec![StringMatch::Presence], ..Match::default() };
     assert!(hits(somewhere.clone(), &mtls()));
     assert!(!hits(somewhere, &plaintext()));
 }
@@ -253,20 +168,8 @@ fn an_ipv4_client_of_an_ipv6_socket_is_an_ipv4_client() {
     let mut attributes = plaintext();
     attributes.source = "::ffff:10.0.0.5".parse().expect("an address");
     attributes.destination = "[::ffff:10.0.1.9]:80".parse().expect("an address");
-    assert!(hits(
-        Match {
-            source_ips: nets("10.0.0.5/32"),
-            ..Match::default()
-        },
-        &attributes
-    ));
-    assert!(hits(
-        Match {
-            destination_ips: nets("10.0.1.9/32"),
-            ..Match::default()
-        },
-        &attributes
-    ));
+    assert!(hits(Match { source_ips: nets("10.0.0.5/32"), ..Match::default() }, &attributes));
+    assert!(hits(Match { destination_ips: nets("10.0.1.9/32"), ..Match::default() }, &attributes));
 }
 
 #[test]
@@ -276,43 +179,21 @@ fn the_nesting_edge_table() {
         ("no rules", vec![], false),
         ("a rule with no clauses", vec![Rule::default()], true),
         ("a clause with no matches", vec![rule(vec![])], true),
-        (
-            "a match with no fields",
-            vec![rule(vec![Match::default()])],
-            false,
-        ),
-        (
-            "an empty match beside one that holds",
-            vec![rule(vec![Match::default(), always()])],
-            true,
-        ),
-        (
-            "an empty match beside one that does not",
-            vec![rule(vec![Match::default(), never()])],
-            false,
-        ),
+        ("a match with no fields", vec![rule(vec![Match::default()])], false),
+        ("an empty match beside one that holds", vec![rule(vec![Match::default(), always()])], true),
+        ("an empty match beside one that does not", vec![rule(vec![Match::default(), never()])], false),
         ("any rule", vec![rule(vec![never()]), rule(vec![always()])], true),
         ("no rule", vec![rule(vec![never()]), rule(vec![never()])], false),
         ("any match", vec![rule(vec![never(), always()])], true),
-        (
-            "all clauses",
-            vec![Rule {
-                clauses: vec![clause(vec![always()]), clause(vec![always()])],
-            }],
-            true,
-        ),
+        ("all clauses", vec![Rule { clauses: vec![clause(vec![always()]), clause(vec![always()])] }], true),
         (
             "not all clauses",
-            vec![Rule {
-                clauses: vec![clause(vec![always()]), clause(vec![never()])],
-            }],
+            vec![Rule { clauses: vec![clause(vec![always()]), clause(vec![never()])] }],
             false,
         ),
         (
             "an empty clause decides nothing",
-            vec![Rule {
-                clauses: vec![clause(vec![]), clause(vec![never()])],
-            }],
+            vec![Rule { clauses: vec![clause(vec![]), clause(vec![never()])] }],
             false,
         ),
     ];
@@ -326,10 +207,7 @@ fn the_nesting_edge_table() {
 
 #[test]
 fn deny_comes_first_then_missing_then_allow() {
-    let (allow, deny) = (
-        policy("a", Allow, vec![Rule::default()]),
-        policy("d", Deny, vec![Rule::default()]),
-    );
+    let (allow, deny) = (policy("a", Allow, vec![Rule::default()]), policy("d", Deny, vec![Rule::default()]));
     let (no_allow, no_deny) = (policy("na", Allow, vec![]), policy("nd", Deny, vec![]));
     let gone = PolicyKey::new("shop", "gone");
     let missing = |mut set: PolicySet| {
@@ -352,19 +230,14 @@ fn deny_comes_first_then_missing_then_allow() {
     ];
     for (set, expected) in rows {
         let got = decide(&set, &mtls());
-        let got = got
-            .map(|permit| permit.by().cloned())
-            .map_err(|denied| (denied.reason, denied.policy));
+        let got = got.map(|permit| permit.by().cloned()).map_err(|denied| (denied.reason, denied.policy));
         assert_eq!(got, expected, "{set:?}");
     }
 }
 
 #[test]
 fn a_change_cuts_open_connections_but_a_missing_policy_does_not() {
-    let (allow, deny) = (
-        policy("a", Allow, vec![Rule::default()]),
-        policy("d", Deny, vec![Rule::default()]),
-    );
+    let (allow, deny) = (policy("a", Allow, vec![Rule::default()]), policy("d", Deny, vec![Rule::default()]));
     let no_allow = policy("na", Allow, vec![]);
     let missing = |mut set: PolicySet| {
         set.missing.push(PolicyKey::new("shop", "gone"));
@@ -386,43 +259,28 @@ fn a_change_cuts_open_connections_but_a_missing_policy_does_not() {
             cut_by.map(|_| Reason::PolicyChanged),
             "{set:?}"
         );
-        assert_eq!(
-            got.and_then(|denied| denied.policy),
-            cut_by.map(|name| PolicyKey::new("shop", name))
-        );
+        assert_eq!(got.and_then(|denied| denied.policy), cut_by.map(|name| PolicyKey::new("shop", name)));
     }
 }
 
 #[test]
 fn dry_run_policies_are_told_and_not_enforced() {
     let dry = |name: &str, action, rules| {
-        Arc::new(Policy {
-            dry_run: true,
-            ..Policy::clone(&policy(name, action, rules))
-        })
+        Arc::new(Policy { dry_run: true, ..Policy::clone(&policy(name, action, rules)) })
     };
     let set = set([
         dry("deny", Deny, vec![Rule::default()]),
         dry("allow", Allow, vec![]),
         policy("real", Allow, vec![Rule::default()]),
     ]);
-    let told = |name: &str, matched| DryRun {
-        policy: PolicyKey::new("shop", name),
-        matched,
-    };
+    let told = |name: &str, matched| DryRun { policy: PolicyKey::new("shop", name), matched };
     assert_eq!(dry_run(&set, &mtls()), [told("deny", true), told("allow", false)]);
     assert_eq!(
         decide(&set, &mtls()).map(|permit| permit.by().cloned()),
         Ok(Some(PolicyKey::new("shop", "real")))
     );
-    let only_dry = PolicySet {
-        policies: set.policies[..2].to_vec(),
-        missing: Vec::new(),
-    };
-    assert_eq!(
-        decide(&only_dry, &mtls()).map(|permit| permit.by().cloned()),
-        Ok(None)
-    );
+    let only_dry = PolicySet { policies: set.policies[..2].to_vec(), missing: Vec::new() };
+    assert_eq!(decide(&only_dry, &mtls()).map(|permit| permit.by().cloned()), Ok(None));
 }
 
 #[test]
@@ -430,86 +288,44 @@ fn a_denial_names_the_nearest_rule_and_what_failed_in_it() {
     let stranger = |m: &mut Match| m.principals = exact("td/ns/x/sa/x");
     let far = rule(vec![both(stranger, |m| m.destination_ports = vec![1])]);
     let near = rule(vec![both(stranger, |m| m.destination_ports = vec![80])]);
-    let half = both(
-        |m| m.destination_ports = vec![80],
-        |m| m.not_destination_ports = vec![80],
-    );
+    let half = both(|m| m.destination_ports = vec![80], |m| m.not_destination_ports = vec![80]);
     let clause = |matches| Clause { matches };
     let nearer = Rule {
-        clauses: vec![
-            clause(vec![with(|m| m.namespaces = exact("shop"))]),
-            clause(vec![never(), half]),
-        ],
+        clauses: vec![clause(vec![with(|m| m.namespaces = exact("shop"))]), clause(vec![never(), half])],
     };
-    let line = |policies: Vec<Arc<Policy>>| {
-        decide(&set(policies), &mtls())
-            .expect_err("no ALLOW matches")
-            .explain()
-    };
+    let line =
+        |policies: Vec<Arc<Policy>>| decide(&set(policies), &mtls()).expect_err("no ALLOW matches").explain();
     let allow = |name, rules: &[&Rule]| policy(name, Allow, rules.iter().copied().cloned().collect());
     let empty = rule(vec![Match::default()]);
     let other = rule(vec![never()]);
     let rows = [
-        (
-            vec![allow("p", &[&far])],
-            "policy=shop/p rule=0 attribute=principals",
-        ),
-        (
-            vec![allow("p", &[&far]), allow("q", &[&far, &near])],
-            "policy=shop/q rule=1 attribute=principals",
-        ),
-        (
-            vec![allow("p", &[&far, &near, &nearer])],
-            "policy=shop/p rule=2 attribute=notPorts",
-        ),
+        (vec![allow("p", &[&far])], "policy=shop/p rule=0 attribute=principals"),
+        (vec![allow("p", &[&far]), allow("q", &[&far, &near])], "policy=shop/q rule=1 attribute=principals"),
+        (vec![allow("p", &[&far, &near, &nearer])], "policy=shop/p rule=2 attribute=notPorts"),
         // Equally near: the first by name, then by place, in whatever order the policies arrived.
-        (
-            vec![allow("q", &[&far]), allow("p", &[&far, &far])],
-            "policy=shop/p rule=0 attribute=principals",
-        ),
-        (
-            vec![allow("a", &[]), allow("p", &[&far])],
-            "policy=shop/p rule=0 attribute=principals",
-        ),
+        (vec![allow("q", &[&far]), allow("p", &[&far, &far])], "policy=shop/p rule=0 attribute=principals"),
+        (vec![allow("a", &[]), allow("p", &[&far])], "policy=shop/p rule=0 attribute=principals"),
         (vec![allow("a", &[])], "policy=shop/a"),
         (vec![allow("a", &[&empty])], "policy=shop/a rule=0"),
-        (
-            vec![policy("d", Deny, vec![other, Rule::default()])],
-            "policy=shop/d rule=1",
-        ),
+        (vec![policy("d", Deny, vec![other, Rule::default()])], "policy=shop/d rule=1"),
     ];
     for (policies, expected) in rows {
-        assert_eq!(
-            line(policies),
-            format!("layer=l4 reason=policy_denied {expected}")
-        );
+        assert_eq!(line(policies), format!("layer=l4 reason=policy_denied {expected}"));
     }
 }
 
 #[test]
 fn a_missing_policy_is_named() {
-    let gone = PolicySet {
-        policies: Vec::new(),
-        missing: vec![PolicyKey::new("shop", "gone")],
-    };
+    let gone = PolicySet { policies: Vec::new(), missing: vec![PolicyKey::new("shop", "gone")] };
     let denied: Denied = decide(&gone, &mtls()).expect_err("it is missing");
-    assert_eq!(
-        denied.to_string(),
-        "layer=l4 reason=policy_unknown policy=shop/gone"
-    );
+    assert_eq!(denied.to_string(), "layer=l4 reason=policy_unknown policy=shop/gone");
 }
 
 #[test]
 fn a_workload_is_judged_by_its_own_policies() {
     let scoped = |namespace: &str, name: &str, scope| {
         let key = PolicyKey::new(namespace, name);
-        Arc::new(Policy {
-            key,
-            scope,
-            action: Allow,
-            rules: vec![],
-            dry_run: false,
-        })
+        Arc::new(Policy { key, scope, action: Allow, rules: vec![], dry_run: false })
     };
     let known = [
         scoped("root", "mesh", PolicyScope::Global),
@@ -525,10 +341,7 @@ fn a_workload_is_judged_by_its_own_policies() {
     // Naming another namespace's policy does not make it apply, nor is it missing.
     workload.policies.push(PolicyKey::new("other", "all"));
     let set = PolicySet::for_workload(&workload, &known);
-    assert_eq!(
-        set.policies,
-        [known[0].clone(), known[1].clone(), known[3].clone()]
-    );
+    assert_eq!(set.policies, [known[0].clone(), known[1].clone(), known[3].clone()]);
     assert_eq!(set.missing, [PolicyKey::new("shop", "gone")]);
 }
 
@@ -550,12 +363,8 @@ fn naive(set: &PolicySet, attributes: &Attributes) -> bool {
             && kind(&m.destination_ips, &m.not_destination_ips, |net| {
                 net.contains(&attributes.destination.ip())
             })
-            && kind(&m.source_ips, &m.not_source_ips, |net| {
-                net.contains(&attributes.source)
-            })
-            && kind(&m.destination_ports, &m.not_destination_ports, |port| {
-                *port == attributes.port()
-            })
+            && kind(&m.source_ips, &m.not_source_ips, |net| net.contains(&attributes.source))
+            && kind(&m.destination_ports, &m.not_destination_ports, |port| *port == attributes.port())
             && kind(&m.service_accounts, &m.not_service_accounts, |account| {
                 peer.is_some_and(|peer| {
                     (&*account.namespace, &*account.service_account)
@@ -569,11 +378,8 @@ fn naive(set: &PolicySet, attributes: &Attributes) -> bool {
     };
     let clause = |clause: &Clause| clause.matches.is_empty() || clause.matches.iter().any(found);
     let hit = |policy: &&Arc<Policy>| policy.rules.iter().any(|rule| rule.clauses.iter().all(clause));
-    let enforced = |action| {
-        set.policies
-            .iter()
-            .filter(move |policy| policy.action == action && !policy.dry_run)
-    };
+    let enforced =
+        |action| set.policies.iter().filter(move |policy| policy.action == action && !policy.dry_run);
     let denied = enforced(Deny).any(|policy| hit(&policy)) || !set.missing.is_empty();
     !denied && (enforced(Allow).next().is_none() || enforced(Allow).any(|policy| hit(&policy)))
 }

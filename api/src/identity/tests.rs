@@ -6,21 +6,13 @@ use super::{Identity, InvalidIdentity, TrustDomain};
 
 #[test]
 fn parts_and_texts_agree() {
-    let identity: Identity = "spiffe://cluster.local/ns/shop/sa/web-1"
-        .parse()
-        .expect("is valid");
+    let identity: Identity = "spiffe://cluster.local/ns/shop/sa/web-1".parse().expect("is valid");
     assert_eq!(identity.trust_domain(), &TrustDomain::default());
-    assert_eq!(
-        (identity.namespace(), identity.service_account()),
-        ("shop", "web-1")
-    );
+    assert_eq!((identity.namespace(), identity.service_account()), ("shop", "web-1"));
     assert_eq!(identity.uri(), "spiffe://cluster.local/ns/shop/sa/web-1");
     assert_eq!(identity.principal(), "cluster.local/ns/shop/sa/web-1");
     assert_eq!(identity.to_string(), identity.uri());
-    assert_eq!(
-        Identity::new(&TrustDomain::default(), "shop", "web-1"),
-        Ok(identity)
-    );
+    assert_eq!(Identity::new(&TrustDomain::default(), "shop", "web-1"), Ok(identity));
 }
 
 #[test]
@@ -70,18 +62,10 @@ fn hostile_texts_are_no_identities() {
 #[test]
 fn parts_cannot_smuggle_others() {
     let domain = TrustDomain::default();
-    for (namespace, account) in [
-        ("a/sa/b", "c"),
-        ("a", "b/c"),
-        ("", "b"),
-        ("a", ""),
-        ("..", "b"),
-        ("a\0", "b"),
-    ] {
-        assert!(
-            Identity::new(&domain, namespace, account).is_err(),
-            "{namespace:?} {account:?} was taken"
-        );
+    for (namespace, account) in
+        [("a/sa/b", "c"), ("a", "b/c"), ("", "b"), ("a", ""), ("..", "b"), ("a\0", "b")]
+    {
+        assert!(Identity::new(&domain, namespace, account).is_err(), "{namespace:?} {account:?} was taken");
     }
     for name in ["", "a b", "a/ns/b", "spiffe://", "spiffe://td", "A", "a\0"] {
         assert!(TrustDomain::new(name).is_err(), "{name:?} was taken");

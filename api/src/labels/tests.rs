@@ -10,10 +10,7 @@ use crate::wire::workload as wire;
 use crate::workload::{Locality, tests::pod};
 
 fn text(labels: &Labels) -> Vec<String> {
-    labels
-        .pairs()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+    labels.pairs().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 #[test]
@@ -23,11 +20,7 @@ fn a_known_connection_has_every_label() {
     client.workload_name = "web".to_owned();
     client.canonical_name = "web".to_owned();
     client.canonical_revision = "v2".to_owned();
-    client.locality = Locality {
-        region: "r1".to_owned(),
-        zone: "z1".to_owned(),
-        ..Locality::default()
-    };
+    client.locality = Locality { region: "r1".to_owned(), zone: "z1".to_owned(), ..Locality::default() };
     let identity: Identity = "spiffe://td/ns/shop/sa/web".parse().expect("an identity");
     let service = Service::try_from(wire::Service {
         name: "db".to_owned(),
@@ -98,15 +91,7 @@ fn an_unknown_connection_says_so() {
         "response_flags=-",
         "connection_security_policy=unknown",
     ] {
-        assert!(
-            text.iter().any(|label| label == expected),
-            "{expected} is not in {text:?}"
-        );
+        assert!(text.iter().any(|label| label == expected), "{expected} is not in {text:?}");
     }
-    assert!(
-        !text
-            .iter()
-            .any(|label| label.contains("region") || label.contains("zone")),
-        "{text:?}"
-    );
+    assert!(!text.iter().any(|label| label.contains("region") || label.contains("zone")), "{text:?}");
 }

@@ -45,30 +45,18 @@ fn parse(wire: wire::Authorization, key: PolicyKey) -> Result<Policy, InvalidFie
         Err(_) => return Err(Problem::Value(wire.action).of("action")),
     };
     let rules = wire.rules.into_iter().enumerate().map(|(place, wire)| {
-        rule(wire, action).map_err(|fault| InvalidField {
-            field: format!("rules[{place}].{}", fault.field),
-            ..fault
-        })
+        rule(wire, action)
+            .map_err(|fault| InvalidField { field: format!("rules[{place}].{}", fault.field), ..fault })
     });
-    Ok(Policy {
-        key,
-        scope,
-        action,
-        rules: rules.collect::<Result<_, _>>()?,
-        dry_run: wire.dry_run,
-    })
+    Ok(Policy { key, scope, action, rules: rules.collect::<Result<_, _>>()?, dry_run: wire.dry_run })
 }
 
 fn rule(wire: wire::Rule, action: PolicyAction) -> Result<Rule, InvalidField> {
     let clauses = wire.clauses.into_iter().map(|wire| {
         let matches = wire.matches.into_iter().map(|wire| one_match(wire, action));
-        Ok(Clause {
-            matches: matches.collect::<Result<_, _>>()?,
-        })
+        Ok(Clause { matches: matches.collect::<Result<_, _>>()? })
     });
-    Ok(Rule {
-        clauses: clauses.collect::<Result<_, _>>()?,
-    })
+    Ok(Rule { clauses: clauses.collect::<Result<_, _>>()? })
 }
 
 /// Extensions of a match are constraints that we cannot evaluate: with one, an ALLOW never matches, and a DENY
@@ -104,10 +92,7 @@ fn list<W, M>(
     field: &'static str,
     item: impl Fn(&W) -> Result<M, Problem>,
 ) -> Result<Vec<M>, InvalidField> {
-    wire.iter()
-        .map(item)
-        .collect::<Result<_, _>>()
-        .map_err(|problem| problem.of(field))
+    wire.iter().map(item).collect::<Result<_, _>>().map_err(|problem| problem.of(field))
 }
 
 fn string(wire: &wire::StringMatch) -> Result<StringMatch, Problem> {
@@ -162,17 +147,13 @@ impl From<&Policy> for wire::Authorization {
 
 impl From<&Rule> for wire::Rule {
     fn from(model: &Rule) -> Self {
-        Self {
-            clauses: model.clauses.iter().map(Into::into).collect(),
-        }
+        Self { clauses: model.clauses.iter().map(Into::into).collect() }
     }
 }
 
 impl From<&Clause> for wire::Clause {
     fn from(model: &Clause) -> Self {
-        Self {
-            matches: model.matches.iter().map(Into::into).collect(),
-        }
+        Self { matches: model.matches.iter().map(Into::into).collect() }
     }
 }
 
@@ -202,10 +183,7 @@ impl From<&Match> for wire::Match {
 }
 
 fn prefix_to_wire(model: &IpNet) -> wire::Address {
-    wire::Address {
-        address: invalid::bytes(model.addr()),
-        length: model.prefix_len().into(),
-    }
+    wire::Address { address: invalid::bytes(model.addr()), length: model.prefix_len().into() }
 }
 
 impl From<&StringMatch> for wire::StringMatch {
@@ -216,17 +194,12 @@ impl From<&StringMatch> for wire::StringMatch {
             StringMatch::Suffix(text) => wire::string_match::MatchType::Suffix(text.clone()),
             StringMatch::Presence => wire::string_match::MatchType::Presence(()),
         };
-        Self {
-            match_type: Some(match_type),
-        }
+        Self { match_type: Some(match_type) }
     }
 }
 
 impl From<&ServiceAccountMatch> for wire::ServiceAccountMatch {
     fn from(model: &ServiceAccountMatch) -> Self {
-        Self {
-            namespace: model.namespace.clone(),
-            service_account: model.service_account.clone(),
-        }
+        Self { namespace: model.namespace.clone(), service_account: model.service_account.clone() }
     }
 }

@@ -13,13 +13,7 @@ fn flags_statuses_and_blame_are_as_the_table_says() {
         (Reason::PolicyUnknown, "DENY", 401, Mesh, false),
         (Reason::PolicyChanged, "DENY", 401, Downstream, false),
         (Reason::TlsFailed, "TLS_FAILURE", 503, Upstream, true),
-        (
-            Reason::HandshakeFailed,
-            "H2_HANDSHAKE_FAILURE",
-            503,
-            Upstream,
-            true,
-        ),
+        (Reason::HandshakeFailed, "H2_HANDSHAKE_FAILURE", 503, Upstream, true),
         (Reason::NoCertificate, "IDENTITY_ERROR", 503, Mesh, false),
         (Reason::CertificateExpired, "IDENTITY_ERROR", 503, Mesh, false),
         (Reason::TimedOut, "CONNECT", 503, Upstream, true),
@@ -38,19 +32,10 @@ fn flags_statuses_and_blame_are_as_the_table_says() {
         (Reason::Io, "IO", 503, Mesh, false),
     ];
     for (reason, flag, status, blame, retryable) in rows {
-        let got = (
-            reason.flag(),
-            reason.connect_status(),
-            reason.blame(),
-            reason.retryable(),
-        );
+        let got = (reason.flag(), reason.connect_status(), reason.blame(), reason.retryable());
         assert_eq!(got, (flag, status, blame, retryable), "{reason}");
     }
     let reasons: BTreeSet<_> = rows.iter().map(|row| row.0.as_str()).collect();
     assert_eq!(reasons.len(), rows.len(), "texts are unique");
-    assert!(
-        reasons
-            .iter()
-            .all(|text| text.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()))
-    );
+    assert!(reasons.iter().all(|text| text.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())));
 }

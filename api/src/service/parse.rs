@@ -44,18 +44,10 @@ fn parse(wire: wire::Service, key: ServiceKey) -> Result<Service, InvalidField> 
     Ok(Service {
         key,
         name: wire.name,
-        vips: vips
-            .collect::<Result<_, _>>()
-            .map_err(|problem| problem.of("addresses"))?,
-        ports: ports
-            .collect::<Result<_, _>>()
-            .map_err(|problem| problem.of("ports"))?,
+        vips: vips.collect::<Result<_, _>>().map_err(|problem| problem.of("addresses"))?,
+        ports: ports.collect::<Result<_, _>>().map_err(|problem| problem.of("ports"))?,
         // A name that is no identity of ours cannot be presented to us either: leaving it out only accepts less.
-        subject_alt_names: wire
-            .subject_alt_names
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect(),
+        subject_alt_names: wire.subject_alt_names.iter().filter_map(|name| name.parse().ok()).collect(),
         waypoint: wire
             .waypoint
             .map(GatewayAddress::try_from)
@@ -77,10 +69,7 @@ fn vip(wire: &wire::NetworkAddress) -> Result<Vip, Problem> {
         Some(length) => invalid::prefix(&wire.address, length)?,
         None => IpNet::from(invalid::address(&wire.address)?),
     };
-    Ok(Vip {
-        network: Network(wire.network.as_str().into()),
-        prefix,
-    })
+    Ok(Vip { network: Network(wire.network.as_str().into()), prefix })
 }
 
 fn service_port(wire: &wire::Port) -> Result<ServicePort, Problem> {
@@ -105,21 +94,13 @@ fn protocol(value: i32) -> AppProtocol {
 
 fn weighted(wire: wire::WeightedWaypoint) -> Result<WeightedWaypoint, Problem> {
     let waypoint = wire.destination.ok_or(Problem::Missing)?.try_into()?;
-    Ok(WeightedWaypoint {
-        waypoint,
-        weight: wire.weight,
-    })
+    Ok(WeightedWaypoint { waypoint, weight: wire.weight })
 }
 
 fn load_balancing(wire: wire::LoadBalancing) -> Result<LoadBalancing, InvalidField> {
-    let scopes = wire
-        .routing_preference
-        .iter()
-        .filter_map(|value| scope(*value).transpose());
+    let scopes = wire.routing_preference.iter().filter_map(|value| scope(*value).transpose());
     Ok(LoadBalancing {
-        scopes: scopes
-            .collect::<Result<_, _>>()
-            .map_err(|problem| problem.of("routing_preference"))?,
+        scopes: scopes.collect::<Result<_, _>>().map_err(|problem| problem.of("routing_preference"))?,
         mode: mode(wire.mode).map_err(|problem| problem.of("load_balancing.mode"))?,
         // An unready endpoint is chosen only where that is asked for in words we know.
         health: match wire::load_balancing::HealthPolicy::try_from(wire.health_policy) {
@@ -187,10 +168,7 @@ impl TryFrom<wire::GatewayAddress> for GatewayAddress {
             }
         };
         let port = invalid::port(wire.hbone_mtls_port)?;
-        Ok(Self {
-            destination,
-            hbone_port: if port == 0 { HBONE_PORT } else { port },
-        })
+        Ok(Self { destination, hbone_port: if port == 0 { HBONE_PORT } else { port } })
     }
 }
 
@@ -207,10 +185,7 @@ impl From<&GatewayAddress> for wire::GatewayAddress {
                 network_address(&address.network, address.ip, None),
             ),
         };
-        Self {
-            destination: Some(destination),
-            hbone_mtls_port: model.hbone_port.into(),
-        }
+        Self { destination: Some(destination), hbone_mtls_port: model.hbone_port.into() }
     }
 }
 
@@ -237,11 +212,7 @@ impl From<&Service> for wire::Service {
 }
 
 fn network_address(network: &Network, address: IpAddr, length: Option<u32>) -> wire::NetworkAddress {
-    wire::NetworkAddress {
-        network: network.0.to_string(),
-        address: invalid::bytes(address),
-        length,
-    }
+    wire::NetworkAddress { network: network.0.to_string(), address: invalid::bytes(address), length }
 }
 
 impl From<&Vip> for wire::NetworkAddress {
@@ -273,10 +244,7 @@ impl From<&ServicePort> for wire::Port {
 
 impl From<&WeightedWaypoint> for wire::WeightedWaypoint {
     fn from(model: &WeightedWaypoint) -> Self {
-        Self {
-            destination: Some((&model.waypoint).into()),
-            weight: model.weight,
-        }
+        Self { destination: Some((&model.waypoint).into()), weight: model.weight }
     }
 }
 

@@ -47,9 +47,7 @@ fn parse(wire: wire::Workload) -> Result<Workload, InvalidField> {
         namespace: wire.namespace,
         service_account: or(wire.service_account, "default"),
         trust_domain: trust_domain(&wire.trust_domain).map_err(|problem| problem.of("trust_domain"))?,
-        addresses: addresses
-            .collect::<Result<_, _>>()
-            .map_err(|problem| problem.of("addresses"))?,
+        addresses: addresses.collect::<Result<_, _>>().map_err(|problem| problem.of("addresses"))?,
         hostname: wire.hostname,
         network: Network(wire.network.into()),
         tunnel,
@@ -78,19 +76,11 @@ fn parse(wire: wire::Workload) -> Result<Workload, InvalidField> {
 }
 
 fn or(text: String, otherwise: &str) -> String {
-    if text.is_empty() {
-        otherwise.to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { otherwise.to_owned() } else { text }
 }
 
 fn trust_domain(name: &str) -> Result<TrustDomain, Problem> {
-    if name.is_empty() {
-        Ok(TrustDomain::default())
-    } else {
-        Ok(TrustDomain::new(name)?)
-    }
+    if name.is_empty() { Ok(TrustDomain::default()) } else { Ok(TrustDomain::new(name)?) }
 }
 
 fn tunnel(value: i32) -> Result<TunnelProtocol, Problem> {
@@ -131,9 +121,9 @@ fn network_mode(value: i32) -> Result<NetworkMode, Problem> {
 fn application_tunnel(wire: wire::ApplicationTunnel) -> Result<Option<ApplicationTunnel>, Problem> {
     match wire::application_tunnel::Protocol::try_from(wire.protocol) {
         Ok(wire::application_tunnel::Protocol::None) => Ok(None),
-        Ok(wire::application_tunnel::Protocol::Proxy) => Ok(Some(ApplicationTunnel::Proxy {
-            port: invalid::port(wire.port)?,
-        })),
+        Ok(wire::application_tunnel::Protocol::Proxy) => {
+            Ok(Some(ApplicationTunnel::Proxy { port: invalid::port(wire.port)? }))
+        }
         Err(_) => Err(Problem::Value(wire.protocol)),
     }
 }
@@ -142,9 +132,7 @@ fn gateway(
     wire: Option<wire::GatewayAddress>,
     field: &'static str,
 ) -> Result<Option<GatewayAddress>, InvalidField> {
-    wire.map(GatewayAddress::try_from)
-        .transpose()
-        .map_err(|problem| problem.of(field))
+    wire.map(GatewayAddress::try_from).transpose().map_err(|problem| problem.of(field))
 }
 
 fn policy(text: &str) -> Result<PolicyKey, Problem> {
@@ -159,10 +147,7 @@ fn services(
         let ports = list.ports.iter().map(mapping).collect::<Result<_, _>>()?;
         Ok((ServiceKey::new(namespace, hostname), ports))
     };
-    wire.into_iter()
-        .map(one)
-        .collect::<Result<_, Problem>>()
-        .map_err(|problem| problem.of("services"))
+    wire.into_iter().map(one).collect::<Result<_, Problem>>().map_err(|problem| problem.of("services"))
 }
 
 fn mapping(wire: &wire::Port) -> Result<PortMapping, Problem> {
@@ -173,11 +158,7 @@ fn mapping(wire: &wire::Port) -> Result<PortMapping, Problem> {
 }
 
 fn locality(wire: wire::Locality) -> Locality {
-    Locality {
-        region: wire.region,
-        zone: wire.zone,
-        subzone: wire.subzone,
-    }
+    Locality { region: wire.region, zone: wire.zone, subzone: wire.subzone }
 }
 
 impl From<&Workload> for wire::Workload {
@@ -187,11 +168,7 @@ impl From<&Workload> for wire::Workload {
             uid: model.uid.to_string(),
             name: model.name.clone(),
             namespace: model.namespace.clone(),
-            addresses: model
-                .addresses
-                .iter()
-                .map(|address| invalid::bytes(*address))
-                .collect(),
+            addresses: model.addresses.iter().map(|address| invalid::bytes(*address)).collect(),
             hostname: model.hostname.clone(),
             network: model.network.0.to_string(),
             tunnel_protocol: wire::TunnelProtocol::from(model.tunnel).into(),
@@ -206,11 +183,7 @@ impl From<&Workload> for wire::Workload {
             workload_name: model.workload_name.clone(),
             native_tunnel: model.native_tunnel,
             application_tunnel: model.application_tunnel.map(Into::into),
-            services: model
-                .services
-                .iter()
-                .map(|(key, ports)| (key.to_string(), port_list(ports)))
-                .collect(),
+            services: model.services.iter().map(|(key, ports)| (key.to_string(), port_list(ports))).collect(),
             authorization_policies: model.policies.iter().map(ToString::to_string).collect(),
             status: wire::WorkloadStatus::from(model.health).into(),
             cluster_id: model.cluster.clone(),
@@ -228,18 +201,12 @@ fn port_list(ports: &[PortMapping]) -> wire::PortList {
         target_port: mapping.target_port.into(),
         app_protocol: wire::AppProtocol::Unknown.into(),
     };
-    wire::PortList {
-        ports: ports.iter().map(port).collect(),
-    }
+    wire::PortList { ports: ports.iter().map(port).collect() }
 }
 
 impl From<&Locality> for wire::Locality {
     fn from(model: &Locality) -> Self {
-        Self {
-            region: model.region.clone(),
-            zone: model.zone.clone(),
-            subzone: model.subzone.clone(),
-        }
+        Self { region: model.region.clone(), zone: model.zone.clone(), subzone: model.subzone.clone() }
     }
 }
 
@@ -284,9 +251,6 @@ impl From<NetworkMode> for wire::NetworkMode {
 impl From<ApplicationTunnel> for wire::ApplicationTunnel {
     fn from(model: ApplicationTunnel) -> Self {
         let ApplicationTunnel::Proxy { port } = model;
-        Self {
-            protocol: wire::application_tunnel::Protocol::Proxy.into(),
-            port: port.into(),
-        }
+        Self { protocol: wire::application_tunnel::Protocol::Proxy.into(), port: port.into() }
     }
 }

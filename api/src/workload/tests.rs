@@ -13,10 +13,7 @@ pub(crate) fn pod() -> Workload {
 }
 
 fn named() -> wire::Workload {
-    wire::Workload {
-        uid: "c//Pod/ns/pod".to_owned(),
-        ..Default::default()
-    }
+    wire::Workload { uid: "c//Pod/ns/pod".to_owned(), ..Default::default() }
 }
 
 #[test]
@@ -31,10 +28,7 @@ fn what_is_absent_has_the_reference_defaults() {
     assert_eq!(workload.workload_type, WorkloadType::Deployment);
     assert_eq!(workload.network_mode, NetworkMode::Standard);
     assert_eq!(workload.application_tunnel, None);
-    let none = wire::Workload {
-        capacity: Some(0),
-        ..named()
-    };
+    let none = wire::Workload { capacity: Some(0), ..named() };
     assert_eq!(Workload::try_from(none).expect("is valid").capacity, 0);
 }
 
@@ -45,10 +39,7 @@ fn with(set: impl FnOnce(&mut wire::Workload)) -> wire::Workload {
 }
 
 fn gateway(destination: Option<wire::gateway_address::Destination>) -> Option<wire::GatewayAddress> {
-    Some(wire::GatewayAddress {
-        destination,
-        hbone_mtls_port: 15008,
-    })
+    Some(wire::GatewayAddress { destination, hbone_mtls_port: 15008 })
 }
 
 /// Checks that each message is rejected with the text that stands before it.
@@ -56,21 +47,14 @@ fn check(rows: impl IntoIterator<Item = (&'static str, wire::Workload)>) {
     for (expected, sent) in rows {
         let uid = sent.uid.clone();
         let text = Workload::try_from(sent).expect_err(expected).to_string();
-        assert!(
-            text.starts_with(&format!("workload {uid:?}: {expected}")),
-            "{text}, expected {expected}"
-        );
+        assert!(text.starts_with(&format!("workload {uid:?}: {expected}")), "{text}, expected {expected}");
     }
 }
 
 #[test]
 fn a_bad_name_or_port_rejects_the_workload() {
     let of = |name: &str, service_port, target_port| {
-        let ports = vec![wire::Port {
-            service_port,
-            target_port,
-            app_protocol: 0,
-        }];
+        let ports = vec![wire::Port { service_port, target_port, app_protocol: 0 }];
         [(name.to_owned(), wire::PortList { ports })].into()
     };
     check([
@@ -78,22 +62,14 @@ fn a_bad_name_or_port_rejects_the_workload() {
         ("services: \"ns/\"", with(|w| w.services = of("ns/", 80, 80))),
         ("services: 70000", with(|w| w.services = of("ns/web", 70000, 80))),
         ("services: 65536", with(|w| w.services = of("ns/web", 80, 65536))),
-        (
-            "authorization_policies: \"p\"",
-            with(|w| w.authorization_policies = vec!["p".to_owned()]),
-        ),
+        ("authorization_policies: \"p\"", with(|w| w.authorization_policies = vec!["p".to_owned()])),
     ]);
 }
 
 #[test]
 fn a_bad_field_rejects_the_workload_by_name() {
     use wire::gateway_address::Destination::{Address, Hostname};
-    let short = || {
-        Address(wire::NetworkAddress {
-            address: vec![1, 2],
-            ..Default::default()
-        })
-    };
+    let short = || Address(wire::NetworkAddress { address: vec![1, 2], ..Default::default() });
     let nameless = || Hostname(wire::NamespacedHostname::default());
     let tunnel = |protocol, port| Some(wire::ApplicationTunnel { protocol, port });
     check([
@@ -102,51 +78,26 @@ fn a_bad_field_rejects_the_workload_by_name() {
         ("addresses: 0 bytes", with(|w| w.addresses = vec![vec![]])),
         ("tunnel_protocol: sidecars", with(|w| w.tunnel_protocol = 2)),
         ("tunnel_protocol: value 3", with(|w| w.tunnel_protocol = 3)),
-        (
-            "trust_domain: ",
-            with(|w| w.trust_domain = "Not A Domain".to_owned()),
-        ),
+        ("trust_domain: ", with(|w| w.trust_domain = "Not A Domain".to_owned())),
         ("network_mode: value 2", with(|w| w.network_mode = 2)),
         ("waypoint: is missing", with(|w| w.waypoint = gateway(None))),
-        (
-            "waypoint: is missing",
-            with(|w| w.waypoint = gateway(Some(nameless()))),
-        ),
-        (
-            "network_gateway: 2 bytes",
-            with(|w| w.network_gateway = gateway(Some(short()))),
-        ),
-        (
-            "application_tunnel: value 7",
-            with(|w| w.application_tunnel = tunnel(7, 0)),
-        ),
-        (
-            "application_tunnel: 65536",
-            with(|w| w.application_tunnel = tunnel(1, 65536)),
-        ),
+        ("waypoint: is missing", with(|w| w.waypoint = gateway(Some(nameless())))),
+        ("network_gateway: 2 bytes", with(|w| w.network_gateway = gateway(Some(short())))),
+        ("application_tunnel: value 7", with(|w| w.application_tunnel = tunnel(7, 0))),
+        ("application_tunnel: 65536", with(|w| w.application_tunnel = tunnel(1, 65536))),
     ]);
 }
 
 #[test]
 fn what_only_informs_does_not_reject_and_unknown_health_is_not_healthy() {
-    let sent = wire::Workload {
-        workload_type: 9,
-        status: 9,
-        ..named()
-    };
+    let sent = wire::Workload { workload_type: 9, status: 9, ..named() };
     let workload = Workload::try_from(sent).expect("is valid");
-    assert_eq!(
-        (workload.workload_type, workload.health),
-        (WorkloadType::Pod, Health::Unhealthy)
-    );
+    assert_eq!((workload.workload_type, workload.health), (WorkloadType::Pod, Health::Unhealthy));
 }
 
 #[test]
 fn ports_of_gateways_and_mapped_addresses_are_read_as_meant() {
-    let name = wire::NamespacedHostname {
-        namespace: "ns".to_owned(),
-        hostname: "wp".to_owned(),
-    };
+    let name = wire::NamespacedHostname { namespace: "ns".to_owned(), hostname: "wp".to_owned() };
     let mut mapped = vec![0; 10];
     mapped.extend([0xff, 0xff, 10, 0, 0, 1]);
     let sent = wire::Workload {
@@ -161,15 +112,9 @@ fn ports_of_gateways_and_mapped_addresses_are_read_as_meant() {
     let workload = Workload::try_from(sent).expect("is valid");
     let waypoint = workload.waypoint.expect("has one");
     assert_eq!(waypoint.hbone_port, 15008);
-    assert_eq!(
-        waypoint.destination,
-        GatewayDestination::Service(ServiceKey::new("ns", "wp"))
-    );
+    assert_eq!(waypoint.destination, GatewayDestination::Service(ServiceKey::new("ns", "wp")));
     assert_eq!(workload.addresses[0].to_string(), "10.0.0.1");
-    assert_eq!(
-        workload.application_tunnel,
-        Some(ApplicationTunnel::Proxy { port: 0 })
-    );
+    assert_eq!(workload.application_tunnel, Some(ApplicationTunnel::Proxy { port: 0 }));
 }
 
 /// Field numbers are the compatibility with Istio's peers; bytes written by hand show that ours are the same.
@@ -183,25 +128,12 @@ fn field_numbers_are_the_references() {
         bytes.extend(value.as_bytes());
         bytes
     };
-    let bytes = [
-        text(20, "uid"),
-        text(1, "n"),
-        text(2, "ns"),
-        text(7, "sa"),
-        text(16, "a/b"),
-        text(18, "c"),
-    ];
+    let bytes = [text(20, "uid"), text(1, "n"), text(2, "ns"), text(7, "sa"), text(16, "a/b"), text(18, "c")];
     let decoded: wire::Workload = prost::Message::decode(&bytes.concat()[..]).expect("decodes");
     let workload = Workload::try_from(decoded).expect("is valid");
     assert_eq!(&*workload.uid.0, "uid");
-    assert_eq!(
-        (&*workload.name, &*workload.namespace, &*workload.service_account),
-        ("n", "ns", "sa")
-    );
-    assert_eq!(
-        (workload.policies[0].to_string(), &*workload.cluster),
-        ("a/b".to_owned(), "c")
-    );
+    assert_eq!((&*workload.name, &*workload.namespace, &*workload.service_account), ("n", "ns", "sa"));
+    assert_eq!((workload.policies[0].to_string(), &*workload.cluster), ("a/b".to_owned(), "c"));
 }
 
 proptest! {

@@ -28,25 +28,19 @@ pub fn inbound(
     let bad = |detail: String| Unresolved::new(Reason::BadRequest, detail);
     if workload.application_tunnel.is_some() {
         // Handing over with a PROXY header is for proxies in pods; without it the address would be lost silently.
-        return Err(bad(
-            "this pod expects a PROXY header, which this proxy does not send".to_owned(),
-        ));
+        return Err(bad("this pod expects a PROXY header, which this proxy does not send".to_owned()));
     }
     let application = match authority.parse::<SocketAddr>() {
         Ok(asked) if asked.ip().to_canonical() == local => SocketAddr::new(local, asked.port()),
         Ok(_) => {
-            return Err(bad(format!(
-                "authority {authority} is not this pod's address {local}"
-            )));
+            return Err(bad(format!("authority {authority} is not this pod's address {local}")));
         }
         Err(_) => {
             let (hostname, port) = authority
                 .rsplit_once(':')
                 .and_then(|(hostname, port)| Some((hostname, port.parse::<u16>().ok()?)))
                 .ok_or_else(|| {
-                    bad(format!(
-                        "authority {authority:?} is not address:port or hostname:port"
-                    ))
+                    bad(format!("authority {authority:?} is not address:port or hostname:port"))
                 })?;
             SocketAddr::new(local, service_port(snapshot, workload, hostname, port)?)
         }
@@ -68,21 +62,12 @@ fn service_port(
         let detail = format!("{hostname}:{port} is not a port of a service this pod serves");
         Unresolved::new(Reason::NoHealthyEndpoint, detail)
     };
-    let entry = snapshot
-        .services
-        .by_hostname(hostname, &workload.namespace)
-        .ok_or_else(unknown)?;
+    let entry = snapshot.services.by_hostname(hostname, &workload.namespace).ok_or_else(unknown)?;
     let service = &entry.service;
     let mapped = workload.services.get(&service.key).ok_or_else(unknown)?;
-    let own = mapped
-        .iter()
-        .find(|mapping| mapping.service_port == port)
-        .map(|mapping| mapping.target_port);
+    let own = mapped.iter().find(|mapping| mapping.service_port == port).map(|mapping| mapping.target_port);
     own.or_else(|| {
-        let declared = service
-            .ports
-            .iter()
-            .find(|declared| declared.service_port == port)?;
+        let declared = service.ports.iter().find(|declared| declared.service_port == port)?;
         Some(declared.target_port).filter(|target| *target != 0)
     })
     .ok_or_else(unknown)

@@ -26,10 +26,7 @@ pub struct Ask<'a> {
 pub fn outbound(snapshot: &Snapshot, ask: Ask<'_>, rng: &mut impl Rng) -> Result<Hop, Unresolved> {
     let dialled = ask.dialled;
     if dialled.ip().is_loopback() && PROXY_PORTS.contains(&dialled.port()) {
-        return Err(Unresolved::new(
-            Reason::IllegalDestination,
-            format!("{dialled} is the proxy's own"),
-        ));
+        return Err(Unresolved::new(Reason::IllegalDestination, format!("{dialled} is the proxy's own")));
     }
     let address = NetworkAddress::new(ask.source.network.clone(), dialled.ip());
     match snapshot.find(&address, &ask.source.namespace) {
@@ -40,11 +37,7 @@ pub fn outbound(snapshot: &Snapshot, ask: Ask<'_>, rng: &mut impl Rng) -> Result
             }
             _ => to_workload(ask, workload, None, dialled.port()),
         },
-        None => Ok(Hop::Plain(Plain {
-            server: dialled,
-            workload: None,
-            service: None,
-        })),
+        None => Ok(Hop::Plain(Plain { server: dialled, workload: None, service: None })),
     }
 }
 
@@ -59,11 +52,7 @@ fn to_service(
         return to_waypoint(snapshot, ask, waypoint, Some(service.clone()), rng);
     }
     if service.load_balancing.mode == BalanceMode::Passthrough {
-        return Ok(Hop::Plain(Plain {
-            server: ask.dialled,
-            workload: None,
-            service: Some(service.clone()),
-        }));
+        return Ok(Hop::Plain(Plain { server: ask.dialled, workload: None, service: Some(service.clone()) }));
     }
     let (workload, port) = choose(ask, entry, ask.dialled.port(), rng)?;
     to_workload(ask, workload, Some(service.clone()), port)
@@ -76,15 +65,10 @@ fn choose(
     rng: &mut impl Rng,
 ) -> Result<(Arc<Workload>, u16), Unresolved> {
     let chosen = entry.endpoints.choose(ask.source, port, ask.tried, rng);
-    chosen
-        .map(|chosen| (chosen.workload.clone(), chosen.port))
-        .ok_or_else(|| {
-            let detail = format!(
-                "service {} has no ready endpoint for port {port}",
-                entry.service.key
-            );
-            Unresolved::new(Reason::NoHealthyEndpoint, detail)
-        })
+    chosen.map(|chosen| (chosen.workload.clone(), chosen.port)).ok_or_else(|| {
+        let detail = format!("service {} has no ready endpoint for port {port}", entry.service.key);
+        Unresolved::new(Reason::NoHealthyEndpoint, detail)
+    })
 }
 
 fn to_workload(
@@ -93,9 +77,7 @@ fn to_workload(
     service: Option<Arc<Service>>,
     port: u16,
 ) -> Result<Hop, Unresolved> {
-    let families = service
-        .as_ref()
-        .map_or(IpFamilies::Automatic, |service| service.ip_families);
+    let families = service.as_ref().map_or(IpFamilies::Automatic, |service| service.ip_families);
     let allowed = |ip: &std::net::IpAddr| match families {
         IpFamilies::V4Only => ip.is_ipv4(),
         IpFamilies::V6Only => ip.is_ipv6(),
@@ -110,11 +92,7 @@ fn to_workload(
     };
     let authority = SocketAddr::new(ip, port);
     if workload.tunnel == TunnelProtocol::Plain {
-        return Ok(Hop::Plain(Plain {
-            server: authority,
-            workload: Some(workload),
-            service,
-        }));
+        return Ok(Hop::Plain(Plain { server: authority, workload: Some(workload), service }));
     }
     let expected = expected(&workload, service.as_deref());
     Ok(Hop::Tunnel(Tunnel {
@@ -128,9 +106,7 @@ fn to_workload(
 
 /// The identities an endpoint may present: its own, and those the service vouches for.
 fn expected(workload: &Workload, service: Option<&Service>) -> Arc<[ambit_api::identity::Identity]> {
-    let vouched = service
-        .into_iter()
-        .flat_map(|service| service.subject_alt_names.iter().cloned());
+    let vouched = service.into_iter().flat_map(|service| service.subject_alt_names.iter().cloned());
     workload.identity().into_iter().chain(vouched).collect()
 }
 
@@ -143,18 +119,11 @@ fn to_waypoint(
     service: Option<Arc<Service>>,
     rng: &mut impl Rng,
 ) -> Result<Hop, Unresolved> {
-    let missing = || {
-        Unresolved::new(
-            Reason::WaypointUnresolved,
-            format!("waypoint {waypoint:?} is not known"),
-        )
-    };
+    let missing =
+        || Unresolved::new(Reason::WaypointUnresolved, format!("waypoint {waypoint:?} is not known"));
     let (workload, vouched) = match &waypoint.destination {
         GatewayDestination::Address(address) => {
-            match snapshot
-                .find(address, &ask.source.namespace)
-                .ok_or_else(missing)?
-            {
+            match snapshot.find(address, &ask.source.namespace).ok_or_else(missing)? {
                 Found::Workload(workload) => (workload, None),
                 Found::Service(entry) => {
                     let (workload, _) =
@@ -180,11 +149,7 @@ fn to_waypoint(
 }
 
 fn pick_waypoint<'a>(service: &'a Service, rng: &mut impl Rng) -> Option<&'a GatewayAddress> {
-    let total: u32 = service
-        .weighted_waypoints
-        .iter()
-        .map(|weighted| weighted.weight)
-        .sum();
+    let total: u32 = service.weighted_waypoints.iter().map(|weighted| weighted.weight).sum();
     if total == 0 {
         return service.waypoint.as_ref();
     }

@@ -24,10 +24,7 @@ fn mesh(items: Vec<wire::workload::address::Type>) -> View {
 }
 
 fn source(view: &View) -> Arc<Workload> {
-    view.load()
-        .workload(&Uid("Kubernetes//Pod/shop/client".into()))
-        .expect("the client is known")
-        .clone()
+    view.load().workload(&Uid("Kubernetes//Pod/shop/client".into())).expect("the client is known").clone()
 }
 
 fn client() -> wire::workload::address::Type {
@@ -37,11 +34,7 @@ fn client() -> wire::workload::address::Type {
 /// A hop in one line: `tunnel SERVER AUTHORITY`, `plain SERVER`, or the reason there is none.
 fn way(view: &View, dialled: &str, tried: &[Uid]) -> String {
     let source = source(view);
-    let ask = Ask {
-        source: &source,
-        dialled: dialled.parse().expect("an address"),
-        tried,
-    };
+    let ask = Ask { source: &source, dialled: dialled.parse().expect("an address"), tried };
     match outbound(&view.load(), ask, &mut SmallRng::seed_from_u64(1)) {
         Ok(Hop::Tunnel(tunnel)) => format!("tunnel {} {}", tunnel.server, tunnel.authority),
         Ok(Hop::Plain(plain)) => format!("plain {}", plain.server),
@@ -59,14 +52,10 @@ fn plain(mut workload: wire::workload::Workload) -> wire::workload::Workload {
 }
 
 fn gateway(hostname: &str) -> Option<wire::workload::GatewayAddress> {
-    let destination = wire::workload::NamespacedHostname {
-        namespace: "shop".into(),
-        hostname: hostname.into(),
-    };
+    let destination =
+        wire::workload::NamespacedHostname { namespace: "shop".into(), hostname: hostname.into() };
     Some(wire::workload::GatewayAddress {
-        destination: Some(wire::workload::gateway_address::Destination::Hostname(
-            destination,
-        )),
+        destination: Some(wire::workload::gateway_address::Destination::Hostname(destination)),
         hbone_mtls_port: 15008,
     })
 }
@@ -107,29 +96,16 @@ fn endpoints_that_failed_are_left_out() {
         pod(endpoint("two", 2)),
     ]);
     let uid = |name: &str| Uid(format!("Kubernetes//Pod/shop/{name}").as_str().into());
-    assert_eq!(
-        way(&view, "10.96.0.1:80", &[uid("one")]),
-        "tunnel 10.0.0.2:15008 10.0.0.2:8080"
-    );
-    assert_eq!(
-        way(&view, "10.96.0.1:80", &[uid("two")]),
-        "tunnel 10.0.0.1:15008 10.0.0.1:8080"
-    );
-    assert_eq!(
-        way(&view, "10.96.0.1:80", &[uid("one"), uid("two")]),
-        "no_healthy_endpoint"
-    );
+    assert_eq!(way(&view, "10.96.0.1:80", &[uid("one")]), "tunnel 10.0.0.2:15008 10.0.0.2:8080");
+    assert_eq!(way(&view, "10.96.0.1:80", &[uid("two")]), "tunnel 10.0.0.1:15008 10.0.0.1:8080");
+    assert_eq!(way(&view, "10.96.0.1:80", &[uid("one"), uid("two")]), "no_healthy_endpoint");
 }
 
 #[test]
 fn an_unready_endpoint_gets_nothing() {
     let mut unready = endpoint("one", 1);
     unready.status = wire::workload::WorkloadStatus::Unhealthy.into();
-    let view = mesh(vec![
-        client(),
-        svc(service("shop", "web", [10, 96, 0, 1])),
-        pod(unready),
-    ]);
+    let view = mesh(vec![client(), svc(service("shop", "web", [10, 96, 0, 1])), pod(unready)]);
     assert_eq!(way(&view, "10.96.0.1:80", &[]), "no_healthy_endpoint");
     assert_eq!(
         way(&view, "10.0.0.1:8080", &[]),
@@ -146,26 +122,14 @@ fn a_service_with_a_waypoint_goes_through_it_or_not_at_all() {
     assert_eq!(way(&without, "10.96.0.1:80", &[]), "waypoint_unresolved");
 
     let mut front = service("shop", "waypoint", [10, 96, 0, 9]);
-    front.ports = vec![wire::workload::Port {
-        service_port: 15008,
-        target_port: 15008,
-        ..Default::default()
-    }];
+    front.ports =
+        vec![wire::workload::Port { service_port: 15008, target_port: 15008, ..Default::default() }];
     let mut replica = workload("shop", "waypoint", [10, 0, 0, 7]);
     let ports = front.ports.clone();
     let key = "shop/waypoint.shop.svc.cluster.local".to_owned();
     replica.services.insert(key, wire::workload::PortList { ports });
-    let view = mesh(vec![
-        client(),
-        svc(fronted),
-        pod(endpoint("web", 1)),
-        svc(front),
-        pod(replica),
-    ]);
-    assert_eq!(
-        way(&view, "10.96.0.1:80", &[]),
-        "tunnel 10.0.0.7:15008 10.96.0.1:80"
-    );
+    let view = mesh(vec![client(), svc(fronted), pod(endpoint("web", 1)), svc(front), pod(replica)]);
+    assert_eq!(way(&view, "10.96.0.1:80", &[]), "tunnel 10.0.0.7:15008 10.96.0.1:80");
     assert_eq!(
         way(&view, "10.0.0.1:8080", &[]),
         "tunnel 10.0.0.1:15008 10.0.0.1:8080",
@@ -180,11 +144,7 @@ fn the_far_end_must_be_the_endpoint_or_one_the_service_vouches_for() {
     let view = mesh(vec![client(), svc(vouched), pod(endpoint("web", 1))]);
     let source = source(&view);
     let expected = |dialled: &str| -> Vec<String> {
-        let ask = Ask {
-            source: &source,
-            dialled: dialled.parse().expect("an address"),
-            tried: &[],
-        };
+        let ask = Ask { source: &source, dialled: dialled.parse().expect("an address"), tried: &[] };
         match outbound(&view.load(), ask, &mut SmallRng::seed_from_u64(1)) {
             Ok(Hop::Tunnel(tunnel)) => tunnel.expected.iter().map(ToString::to_string).collect(),
             other => panic!("{other:?}"),
@@ -193,26 +153,15 @@ fn the_far_end_must_be_the_endpoint_or_one_the_service_vouches_for() {
     let own = "spiffe://cluster.local/ns/shop/sa/default".to_owned();
     assert_eq!(
         expected("10.96.0.1:80"),
-        [
-            own.clone(),
-            "spiffe://cluster.local/ns/shop/sa/vouched".to_owned()
-        ]
+        [own.clone(), "spiffe://cluster.local/ns/shop/sa/vouched".to_owned()]
     );
     assert_eq!(expected("10.0.0.1:80"), [own]);
 }
 
 #[test]
 fn inbound_targets() {
-    let view = mesh(vec![
-        client(),
-        svc(service("shop", "web", [10, 96, 0, 1])),
-        pod(endpoint("web", 1)),
-    ]);
-    let own = view
-        .load()
-        .workload(&Uid("Kubernetes//Pod/shop/web".into()))
-        .expect("known")
-        .clone();
+    let view = mesh(vec![client(), svc(service("shop", "web", [10, 96, 0, 1])), pod(endpoint("web", 1))]);
+    let own = view.load().workload(&Uid("Kubernetes//Pod/shop/web".into())).expect("known").clone();
     let cases: [(&str, Result<&str, Reason>); 11] = [
         ("10.0.0.1:8080", Ok("10.0.0.1:8080")),
         ("10.0.0.1:9", Ok("10.0.0.1:9")),
@@ -228,9 +177,7 @@ fn inbound_targets() {
     ];
     for (authority, expected) in cases {
         let target = inbound(&view.load(), &own, [10, 0, 0, 1].into(), authority);
-        let target = target
-            .map(|target| target.application)
-            .map_err(|unresolved| unresolved.reason);
+        let target = target.map(|target| target.application).map_err(|unresolved| unresolved.reason);
         let expected = expected.map(|address| address.parse::<SocketAddr>().expect("an address"));
         assert_eq!(target, expected, "{authority:?}");
     }

@@ -49,10 +49,7 @@ impl Services {
         {
             return Some(entry);
         }
-        let matching = self
-            .by_prefix
-            .iter()
-            .filter(|(_, vips)| vips.iter().any(|vip| covers(vip, address)));
+        let matching = self.by_prefix.iter().filter(|(_, vips)| vips.iter().any(|vip| covers(vip, address)));
         self.best(matching.map(|((_, key), _)| key), namespace)
     }
 
@@ -71,12 +68,7 @@ impl Services {
                 entry.service.visibility == Visibility::Public || *entry.service.key.namespace == *namespace
             })
             // `rev` so that among equals the first wins.
-            .rev_max_by_key(|entry| {
-                (
-                    *entry.service.key.namespace == *namespace,
-                    entry.service.canonical,
-                )
-            })
+            .rev_max_by_key(|entry| (*entry.service.key.namespace == *namespace, entry.service.canonical))
     }
 
     pub(super) fn insert(&mut self, service: Arc<Service>) {
@@ -90,10 +82,7 @@ impl Services {
                 self.by_prefix.entry(key).or_default().push(vip.clone());
             }
         }
-        self.by_hostname
-            .entry(service.key.hostname.clone())
-            .or_default()
-            .insert(service.key.clone());
+        self.by_hostname.entry(service.key.hostname.clone()).or_default().insert(service.key.clone());
         let entry = self.entry(service);
         self.entries.insert(entry.service.key.clone(), entry);
     }
@@ -104,10 +93,7 @@ impl Services {
     }
 
     pub(super) fn join(&mut self, key: &ServiceKey, workload: Arc<Workload>) {
-        self.members
-            .entry(key.clone())
-            .or_default()
-            .insert(workload.uid.clone(), workload);
+        self.members.entry(key.clone()).or_default().insert(workload.uid.clone(), workload);
     }
 
     pub(super) fn leave(&mut self, key: &ServiceKey, uid: &Uid) {
@@ -129,11 +115,8 @@ impl Services {
     }
 
     fn entry(&self, service: Arc<Service>) -> Arc<ServiceEntry> {
-        let members = self
-            .members
-            .get(&service.key)
-            .into_iter()
-            .flat_map(|members| members.values().cloned());
+        let members =
+            self.members.get(&service.key).into_iter().flat_map(|members| members.values().cloned());
         let endpoints = endpoints_of(&service, members);
         Arc::new(ServiceEntry { service, endpoints })
     }
@@ -147,8 +130,7 @@ impl Services {
                 let address = NetworkAddress::new(vip.network.clone(), vip.prefix.addr());
                 forget(&mut self.by_ip, &address, key);
             } else {
-                self.by_prefix
-                    .remove(&(std::cmp::Reverse(vip.prefix.prefix_len()), key.clone()));
+                self.by_prefix.remove(&(std::cmp::Reverse(vip.prefix.prefix_len()), key.clone()));
             }
         }
         forget(&mut self.by_hostname, &key.hostname, key);

@@ -24,15 +24,8 @@ pub(crate) fn service(namespace: &str, name: &str, vip: [u8; 4]) -> wire::worklo
         name: name.to_owned(),
         namespace: namespace.to_owned(),
         hostname: format!("{name}.{namespace}.svc.cluster.local"),
-        addresses: vec![wire::workload::NetworkAddress {
-            address: vip.to_vec(),
-            ..Default::default()
-        }],
-        ports: vec![wire::workload::Port {
-            service_port: 80,
-            target_port: 8080,
-            ..Default::default()
-        }],
+        addresses: vec![wire::workload::NetworkAddress { address: vip.to_vec(), ..Default::default() }],
+        ports: vec![wire::workload::Port { service_port: 80, target_port: 8080, ..Default::default() }],
         canonical: true,
         ..Default::default()
     }
@@ -40,14 +33,8 @@ pub(crate) fn service(namespace: &str, name: &str, vip: [u8; 4]) -> wire::worklo
 
 /// Makes `workload` an endpoint of a service on port 80.
 pub(crate) fn member(mut workload: wire::workload::Workload, service: &str) -> wire::workload::Workload {
-    let ports = vec![wire::workload::Port {
-        service_port: 80,
-        target_port: 8080,
-        ..Default::default()
-    }];
-    workload
-        .services
-        .insert(service.to_owned(), wire::workload::PortList { ports });
+    let ports = vec![wire::workload::Port { service_port: 80, target_port: 8080, ..Default::default() }];
+    workload.services.insert(service.to_owned(), wire::workload::PortList { ports });
     workload
 }
 
@@ -61,16 +48,10 @@ pub(crate) fn addresses(items: Vec<wire::workload::address::Type>) -> Push {
                     format!("{}/{}", service.namespace, service.hostname)
                 }
             };
-            Named {
-                name,
-                body: wire::workload::Address { r#type: Some(item) },
-            }
+            Named { name, body: wire::workload::Address { r#type: Some(item) } }
         })
         .collect();
-    Push::Address {
-        upserts,
-        removed: Vec::new(),
-    }
+    Push::Address { upserts, removed: Vec::new() }
 }
 
 pub(crate) fn pod(workload: wire::workload::Workload) -> wire::workload::address::Type {
@@ -89,24 +70,15 @@ fn policy(key: &str, scope: wire::security::Scope) -> Named<wire::security::Auth
         scope: scope.into(),
         ..Default::default()
     };
-    Named {
-        name: key.to_owned(),
-        body,
-    }
+    Named { name: key.to_owned(), body }
 }
 
 fn policies(upserts: Vec<Named<wire::security::Authorization>>) -> Push {
-    Push::Authorization {
-        upserts,
-        removed: Vec::new(),
-    }
+    Push::Authorization { upserts, removed: Vec::new() }
 }
 
 fn removed(names: &[&str]) -> Push {
-    Push::Address {
-        upserts: Vec::new(),
-        removed: names.iter().map(ToString::to_string).collect(),
-    }
+    Push::Address { upserts: Vec::new(), removed: names.iter().map(ToString::to_string).collect() }
 }
 
 fn found(view: &View, ip: [u8; 4], namespace: &str) -> String {
@@ -120,17 +92,11 @@ fn found(view: &View, ip: [u8; 4], namespace: &str) -> String {
 
 fn endpoints(view: &View, namespace: &str, hostname: &str) -> usize {
     let key = ambit_api::service::ServiceKey::new(namespace, hostname);
-    view.load()
-        .service(&key)
-        .map_or(0, |entry| entry.endpoints.endpoints().len())
+    view.load().service(&key).map_or(0, |entry| entry.endpoints.endpoints().len())
 }
 
 fn local(name: &str) -> LocalPod {
-    LocalPod {
-        namespace: "shop".into(),
-        name: name.into(),
-        service_account: "default".into(),
-    }
+    LocalPod { namespace: "shop".into(), name: name.into(), service_account: "default".into() }
 }
 
 fn with(pushes: Vec<Push>) -> (Writer, View) {
@@ -198,10 +164,7 @@ fn endpoints_wait_for_their_service_and_leave_it() {
 fn a_shared_address_means_the_client_s_own_namespace_then_the_canonical_service() {
     let mut copy = service("other", "web", [10, 96, 0, 1]);
     copy.canonical = false;
-    let (_writer, view) = with(vec![addresses(vec![
-        svc(service("shop", "web", [10, 96, 0, 1])),
-        svc(copy),
-    ])]);
+    let (_writer, view) = with(vec![addresses(vec![svc(service("shop", "web", [10, 96, 0, 1])), svc(copy)])]);
     assert!(found(&view, [10, 96, 0, 1], "other").starts_with("other/"));
     assert!(found(&view, [10, 96, 0, 1], "third").starts_with("shop/"));
 }
@@ -222,14 +185,8 @@ fn the_longest_prefix_wins() {
     let mut narrow = service("shop", "narrow", [10, 96, 1, 0]);
     narrow.addresses[0].length = Some(24);
     let (_writer, view) = with(vec![addresses(vec![svc(wide), svc(narrow)])]);
-    assert_eq!(
-        found(&view, [10, 96, 1, 7], "shop"),
-        "shop/narrow.shop.svc.cluster.local"
-    );
-    assert_eq!(
-        found(&view, [10, 96, 2, 7], "shop"),
-        "shop/wide.shop.svc.cluster.local"
-    );
+    assert_eq!(found(&view, [10, 96, 1, 7], "shop"), "shop/narrow.shop.svc.cluster.local");
+    assert_eq!(found(&view, [10, 96, 2, 7], "shop"), "shop/wide.shop.svc.cluster.local");
 }
 
 #[test]
@@ -237,10 +194,7 @@ fn one_bad_resource_rejects_itself_only() {
     let (mut writer, view) = view();
     let mut bad = workload("shop", "bad", [10, 0, 0, 2]);
     bad.addresses = vec![vec![1, 2, 3]];
-    let rejected = writer.apply(addresses(vec![
-        pod(bad),
-        pod(workload("shop", "good", [10, 0, 0, 1])),
-    ]));
+    let rejected = writer.apply(addresses(vec![pod(bad), pod(workload("shop", "good", [10, 0, 0, 1]))]));
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].name, "Kubernetes//Pod/shop/bad");
     assert_eq!(found(&view, [10, 0, 0, 1], "shop"), "good");
@@ -268,25 +222,11 @@ fn a_policy_we_cannot_read_closes_what_it_covers_until_it_goes() {
         bad.body.scope = scope;
         bad.body.action = 99;
         assert_eq!(writer.apply(policies(vec![bad])).len(), 1);
-        let other = LocalPod {
-            namespace: "b".into(),
-            name: "b".into(),
-            service_account: "default".into(),
-        };
+        let other = LocalPod { namespace: "b".into(), name: "b".into(), service_account: "default".into() };
         let closed = |pod: &LocalPod| !view.load().local(pod).policies.missing.is_empty();
-        assert_eq!(
-            (closed(&local("a")), closed(&other)),
-            (here, there),
-            "scope {scope}"
-        );
-        writer.apply(Push::Authorization {
-            upserts: Vec::new(),
-            removed: vec!["shop/bad".to_owned()],
-        });
-        assert!(
-            !closed(&local("a")) && !closed(&other),
-            "scope {scope}: open again"
-        );
+        assert_eq!((closed(&local("a")), closed(&other)), (here, there), "scope {scope}");
+        writer.apply(Push::Authorization { upserts: Vec::new(), removed: vec!["shop/bad".to_owned()] });
+        assert!(!closed(&local("a")) && !closed(&other), "scope {scope}: open again");
     }
 }
 
@@ -343,10 +283,7 @@ fn a_watch_wakes_for_its_own_pod_only_and_knows_when_both_kinds_have_come() {
 #[test]
 fn a_pod_of_another_service_account_is_not_this_pod() {
     let (_writer, view) = with(vec![addresses(vec![pod(workload("shop", "a", [10, 0, 0, 1]))])]);
-    let stranger = LocalPod {
-        service_account: "other".into(),
-        ..local("a")
-    };
+    let stranger = LocalPod { service_account: "other".into(), ..local("a") };
     assert!(view.load().local(&stranger).workload.is_none());
     let own = view.load().local(&local("a")).workload.expect("known");
     assert_eq!(own.trust_domain, TrustDomain::default());

@@ -30,8 +30,7 @@ impl Workloads {
 
     /// The workload of a pod.
     pub fn by_pod(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<&Arc<Workload>> {
-        self.by_uid
-            .get(self.by_pod.get(&(namespace.clone(), name.clone()))?)
+        self.by_uid.get(self.by_pod.get(&(namespace.clone(), name.clone()))?)
     }
 
     /// All of them, in no order.
@@ -99,9 +98,5 @@ fn addresses(workload: &Workload) -> impl Iterator<Item = NetworkAddress> {
 /// A pod beats another kind of workload, one in the mesh beats one outside; the name settles the rest, so that
 /// the order of arrival does not matter.
 fn preference(workload: &Workload) -> (bool, bool, &Uid) {
-    (
-        workload.uid.0.contains(POD_MARK),
-        workload.tunnel == TunnelProtocol::Hbone,
-        &workload.uid,
-    )
+    (workload.uid.0.contains(POD_MARK), workload.tunnel == TunnelProtocol::Hbone, &workload.uid)
 }

@@ -19,10 +19,7 @@ pub struct Writer {
 
 impl Writer {
     pub(super) fn new(view: View) -> Self {
-        Self {
-            view,
-            next: Snapshot::default(),
-        }
+        Self { view, next: Snapshot::default() }
     }
 
     fn addresses(
@@ -68,11 +65,7 @@ impl Writer {
 
     fn upsert_workload(&mut self, workload: Arc<Workload>, touched: &mut BTreeSet<ServiceKey>) {
         if let Some(before) = self.next.workloads.insert(workload.clone()) {
-            for key in before
-                .services
-                .keys()
-                .filter(|key| !workload.services.contains_key(key))
-            {
+            for key in before.services.keys().filter(|key| !workload.services.contains_key(key)) {
                 self.next.services.leave(key, &before.uid);
                 touched.insert(key.clone());
             }
@@ -113,10 +106,7 @@ impl Writer {
                 Ok(policy) => self.next.policies.insert(Arc::new(policy)),
                 Err(fault) => {
                     self.next.policies.refuse(key, scope);
-                    rejected.push(Rejection {
-                        name,
-                        reason: fault.to_string(),
-                    });
+                    rejected.push(Rejection { name, reason: fault.to_string() });
                 }
             }
         }

@@ -28,22 +28,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| c.is_ascii_alphabetic())
-            .ok_or(InvalidDuration)?;
+        let end = rest.find(|c: char| c.is_ascii_alphabetic()).ok_or(InvalidDuration)?;
         let (number, tail) = rest.split_at(end);
-        let end = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         total = total.checked_add(part(number, unit)?).ok_or(InvalidDuration)?;
         rest = tail;
     }
-    if text.is_empty() {
-        Err(InvalidDuration)
-    } else {
-        Ok(total)
-    }
+    if text.is_empty() { Err(InvalidDuration) } else { Ok(total) }
 }
 
 /// The shortest text that [`parse_duration`] reads back as the same length, in one unit.
@@ -53,19 +45,13 @@ pub fn format_duration(duration: Duration) -> String {
     if nanoseconds == 0 {
         return "0s".to_owned();
     }
-    let (name, unit) = UNITS
-        .iter()
-        .find(|(_, unit)| nanoseconds.is_multiple_of(*unit))
-        .unwrap_or(&("ns", 1));
+    let (name, unit) = UNITS.iter().find(|(_, unit)| nanoseconds.is_multiple_of(*unit)).unwrap_or(&("ns", 1));
     format!("{}{name}", nanoseconds / unit)
 }
 
 /// One number with its unit. Digits only, with at most one point: no signs, exponents or infinities.
 fn part(number: &str, unit: &str) -> Result<Duration, InvalidDuration> {
-    let (_, nanoseconds) = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or(InvalidDuration)?;
+    let (_, nanoseconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(InvalidDuration)?;
     let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if !plain {
         return Err(InvalidDuration);
@@ -103,11 +89,7 @@ mod tests {
             ("2000us", 2),
         ];
         for (text, milliseconds) in cases {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
     }
 
@@ -140,13 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let cases = [
-            (0, "0s"),
-            (1_500, "1500ms"),
-            (90_000, "90s"),
-            (120_000, "2m"),
-            (86_400_000, "24h"),
-        ];
+        let cases = [(0, "0s"), (1_500, "1500ms"), (90_000, "90s"), (120_000, "2m"), (86_400_000, "24h")];
         for (milliseconds, text) in cases {
             let duration = Duration::from_millis(milliseconds);
             assert_eq!(format_duration(duration), text);

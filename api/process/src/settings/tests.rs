@@ -3,10 +3,7 @@
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn any() -> SocketAddr {
@@ -17,21 +14,12 @@ fn any() -> SocketAddr {
 fn defaults_stand_when_nothing_or_nothing_useful_is_set() {
     let environment = environment(&[("CLUSTER_ID", ""), ("WORKERS", "")]);
     let mut reader = Reader::new(&environment);
-    assert_eq!(
-        reader.text("CLUSTER_ID", "Kubernetes", "The cluster"),
-        "Kubernetes"
-    );
+    assert_eq!(reader.text("CLUSTER_ID", "Kubernetes", "The cluster"), "Kubernetes");
     assert_eq!(reader.number::<usize>("WORKERS", 4, "Threads"), 4);
-    assert_eq!(
-        reader.duration("DEADLINE", Duration::from_secs(5), "Drain"),
-        Duration::from_secs(5)
-    );
+    assert_eq!(reader.duration("DEADLINE", Duration::from_secs(5), "Drain"), Duration::from_secs(5));
     assert!(reader.flag("IPV6", true, "IPv6"));
     assert_eq!(reader.address("ADMIN", any(), "Admin"), any());
-    assert_eq!(
-        reader.path("ROOT", "./root.pem", "Root"),
-        PathBuf::from("./root.pem")
-    );
+    assert_eq!(reader.path("ROOT", "./root.pem", "Root"), PathBuf::from("./root.pem"));
     assert_eq!(reader.optional("TOKEN", "Token"), None);
     let rows = reader.finish().unwrap();
     assert_eq!(rows.len(), 7);
@@ -52,10 +40,7 @@ fn what_is_set_takes_effect() {
     let mut reader = Reader::new(&environment);
     assert_eq!(reader.text("CLUSTER_ID", "Kubernetes", ""), "east");
     assert_eq!(reader.number::<usize>("WORKERS", 4, ""), 2);
-    assert_eq!(
-        reader.duration("DEADLINE", Duration::from_secs(5), ""),
-        Duration::from_secs(90)
-    );
+    assert_eq!(reader.duration("DEADLINE", Duration::from_secs(5), ""), Duration::from_secs(90));
     assert!(!reader.flag("IPV6", true, ""));
     assert_eq!(reader.address("ADMIN", any(), ""), "[::1]:1".parse().unwrap());
     assert_eq!(reader.optional("TOKEN", ""), Some("./t".to_owned()));
@@ -85,10 +70,7 @@ fn every_fault_is_reported_at_once() {
     reader.fault("GOOD", "1", "needs OTHER");
     let error = reader.finish().unwrap_err();
     let names: Vec<_> = error.faults.iter().map(|fault| fault.name).collect();
-    assert_eq!(
-        names,
-        ["WORKERS", "DEADLINE", "IPV6", "ADMIN", "PORT", "MISSING", "GOOD"]
-    );
+    assert_eq!(names, ["WORKERS", "DEADLINE", "IPV6", "ADMIN", "PORT", "MISSING", "GOOD"]);
     let text = error.to_string();
     assert_eq!(text.lines().count(), 7, "{text}");
     assert!(text.contains("IPV6=\"maybe\": expected true or false"), "{text}");

@@ -29,10 +29,7 @@ pub enum InvalidFilter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self {
-            default: Some(LevelFilter::INFO),
-            targets: BTreeMap::new(),
-        }
+        Self { default: Some(LevelFilter::INFO), targets: BTreeMap::new() }
     }
 }
 
@@ -40,10 +37,7 @@ impl FromStr for Filter {
     type Err = InvalidFilter;
 
     fn from_str(text: &str) -> Result<Self, InvalidFilter> {
-        let mut filter = Self {
-            default: None,
-            targets: BTreeMap::new(),
-        };
+        let mut filter = Self { default: None, targets: BTreeMap::new() };
         for part in text.split(',').map(str::trim) {
             let invalid = || InvalidFilter::Part(part.to_owned());
             match part.split_once('=') {
@@ -55,20 +49,14 @@ impl FromStr for Filter {
                 Some(_) => return Err(invalid()),
             }
         }
-        if filter.targets.len() > MAX_TARGETS {
-            Err(InvalidFilter::TooMany)
-        } else {
-            Ok(filter)
-        }
+        if filter.targets.len() > MAX_TARGETS { Err(InvalidFilter::TooMany) } else { Ok(filter) }
     }
 }
 
 impl std::fmt::Display for Filter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.default.unwrap_or(LevelFilter::OFF))?;
-        self.targets
-            .iter()
-            .try_for_each(|(target, level)| write!(f, ",{target}={level}"))
+        self.targets.iter().try_for_each(|(target, level)| write!(f, ",{target}={level}"))
     }
 }
 
@@ -79,11 +67,8 @@ impl Filter {
         self.targets.extend(change.targets.clone());
         // Told apart from a bad request by nobody, so the newest names win and the rest is forgotten.
         while self.targets.len() > MAX_TARGETS {
-            let Some(oldest) = self
-                .targets
-                .keys()
-                .find(|target| !change.targets.contains_key(*target))
-                .cloned()
+            let Some(oldest) =
+                self.targets.keys().find(|target| !change.targets.contains_key(*target)).cloned()
             else {
                 break;
             };
@@ -94,24 +79,13 @@ impl Filter {
 
     /// The form that judges lines.
     pub(super) fn targets(&self) -> Targets {
-        let targets = self
-            .targets
-            .iter()
-            .map(|(target, level)| (target.clone(), *level));
-        Targets::new()
-            .with_targets(targets)
-            .with_default(self.default.unwrap_or(LevelFilter::INFO))
+        let targets = self.targets.iter().map(|(target, level)| (target.clone(), *level));
+        Targets::new().with_targets(targets).with_default(self.default.unwrap_or(LevelFilter::INFO))
     }
 
     pub(super) fn from_targets(targets: &Targets) -> Self {
         let default = targets.default_level();
-        Self {
-            default,
-            targets: targets
-                .iter()
-                .map(|(target, level)| (target.to_owned(), level))
-                .collect(),
-        }
+        Self { default, targets: targets.iter().map(|(target, level)| (target.to_owned(), level)).collect() }
     }
 }
 

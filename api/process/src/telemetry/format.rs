@@ -39,11 +39,7 @@ impl Lines {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut fields = Fields {
-            format: self.format,
-            message: String::new(),
-            fields: String::new(),
-        };
+        let mut fields = Fields { format: self.format, message: String::new(), fields: String::new() };
         event.record(&mut fields);
         let mut time = String::with_capacity(32);
         if SystemTime.format_time(&mut TimeWriter::new(&mut time)).is_err() {
@@ -155,11 +151,7 @@ impl Visit for Fields {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if value.is_finite() {
-            self.bare(field, value)
-        } else {
-            self.text(field, &value.to_string())
-        }
+        if value.is_finite() { self.bare(field, value) } else { self.text(field, &value.to_string()) }
     }
 }
 
@@ -187,11 +179,7 @@ fn push_quoted(line: &mut String, value: &str) {
 fn push_escaped(line: &mut String, text: &str) {
     if text.contains(char::is_control) {
         for c in text.chars() {
-            if c.is_control() {
-                line.extend(c.escape_default())
-            } else {
-                line.push(c)
-            }
+            if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
         }
     } else {
         line.push_str(text);

@@ -23,19 +23,12 @@ impl Write for Memory {
 /// What `log` wrote under these settings, line by line.
 fn logged(format: Format, filter: &str, log: impl FnOnce(&LogHandle)) -> Vec<String> {
     let memory = Memory::default();
-    let settings = LogSettings {
-        filter: filter.parse().unwrap(),
-        format,
-    };
+    let settings = LogSettings { filter: filter.parse().unwrap(), format };
     let (subscriber, handle) = pipeline(&settings, Box::new(memory.clone()));
     tracing::subscriber::with_default(subscriber, || log(&handle));
     handle.flush();
     let bytes = memory.0.lock().unwrap().clone();
-    String::from_utf8(bytes)
-        .unwrap()
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -47,20 +40,10 @@ fn plain_lines_have_ztunnels_columns() {
     let columns: Vec<_> = lines[0].split('\t').collect();
     assert_eq!(
         columns[1..],
-        [
-            "info",
-            "access",
-            "connection complete",
-            "src.addr=10.0.0.1:1 bytes_sent=5 error=\"not today\""
-        ]
+        ["info", "access", "connection complete", "src.addr=10.0.0.1:1 bytes_sent=5 error=\"not today\""]
     );
     let time = columns[0].as_bytes();
-    assert_eq!(
-        (time.len(), time[10], time[19], time[26]),
-        (27, b'T', b'.', b'Z'),
-        "{}",
-        columns[0]
-    );
+    assert_eq!((time.len(), time[10], time[19], time[26]), (27, b'T', b'.', b'Z'), "{}", columns[0]);
     assert!(lines[1].ends_with("\twarn\taccess\tbare"), "{}", lines[1]);
 }
 
@@ -118,16 +101,7 @@ fn the_filter_changes_while_running() {
 #[test]
 fn what_is_no_filter_changes_nothing() {
     logged(Format::Plain, "warn", |handle| {
-        for text in [
-            "",
-            "loud",
-            "a=loud",
-            "=info",
-            "a b=info",
-            "info,",
-            "a=info=b",
-            "a[x]=info",
-        ] {
+        for text in ["", "loud", "a=loud", "=info", "a b=info", "info,", "a=info=b", "a[x]=info"] {
             assert!(handle.set(text).is_err(), "{text}");
         }
         let many: Vec<_> = (0..200).map(|n| format!("t{n}=info")).collect();
@@ -167,11 +141,7 @@ fn a_stuck_reader_costs_lines_and_never_waiting() {
     tracing::subscriber::with_default(subscriber, || (0..30_000).for_each(|n| tracing::info!(n, "line")));
     let dropped = handle.dropped();
     assert!((10_000..30_000).contains(&dropped), "{dropped}");
-    assert!(
-        metrics
-            .encode()
-            .contains(&format!("log_lines_dropped_total {dropped}"))
-    );
+    assert!(metrics.encode().contains(&format!("log_lines_dropped_total {dropped}")));
     *sink.0.0.lock().unwrap() = true;
     sink.0.1.notify_all();
     handle.flush();
@@ -185,15 +155,9 @@ fn formats_and_filters_are_read_from_settings() {
             .into();
     let mut reader = Reader::new(&environment);
     let settings = LogSettings::read(&mut reader);
-    assert_eq!(
-        (settings.format, settings.filter.to_string().as_str()),
-        (Format::Json, "debug,h2=off")
-    );
-    let bad = [
-        ("RUST_LOG".to_owned(), "very".to_owned()),
-        ("LOG_FORMAT".to_owned(), "xml".to_owned()),
-    ]
-    .into();
+    assert_eq!((settings.format, settings.filter.to_string().as_str()), (Format::Json, "debug,h2=off"));
+    let bad =
+        [("RUST_LOG".to_owned(), "very".to_owned()), ("LOG_FORMAT".to_owned(), "xml".to_owned())].into();
     let bad: std::collections::BTreeMap<_, _> = bad;
     let mut reader = Reader::new(&bad);
     LogSettings::read(&mut reader);

@@ -37,11 +37,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(sink: Box<dyn Write + Send>) -> Self {
         let (queue, lines) = sync_channel(QUEUE);
-        let writer = Self {
-            queue,
-            waiting: Arc::default(),
-            dropped: Counter::default(),
-        };
+        let writer = Self { queue, waiting: Arc::default(), dropped: Counter::default() };
         let (waiting, dropped) = (Arc::clone(&writer.waiting), writer.dropped.clone());
         let thread = std::thread::Builder::new().name("log".to_owned());
         // Without the thread every line counts as dropped, which is all that can be done about it.

@@ -38,21 +38,14 @@ fn jobs_run_on_their_own_named_thread_and_need_not_be_send() {
         let job = move || async move {
             let shared = Rc::new(index);
             let clone = Rc::clone(&shared);
-            let inner = crate::spawn::spawn_local("inner", async move { *clone })
-                .await
-                .unwrap();
-            sender
-                .send((inner, std::thread::current().name().map(str::to_owned)))
-                .unwrap();
+            let inner = crate::spawn::spawn_local("inner", async move { *clone }).await.unwrap();
+            sender.send((inner, std::thread::current().name().map(str::to_owned))).unwrap();
         };
         worker.run(job).unwrap();
     }
     let mut seen: Vec<_> = receiver.iter().take(2).collect();
     seen.sort();
-    assert_eq!(
-        seen,
-        [(0, Some("test-0".to_owned())), (1, Some("test-1".to_owned()))]
-    );
+    assert_eq!(seen, [(0, Some("test-0".to_owned())), (1, Some("test-1".to_owned()))]);
     workers.stop();
 }
 
@@ -110,15 +103,11 @@ fn load_is_counted_while_guards_live() {
 fn a_panic_ends_its_job_only() {
     let workers = Workers::start(1, "panic").unwrap();
     let worker = workers.get(0).unwrap();
-    worker
-        .run(|| async { panic!("in the future, on purpose") })
-        .unwrap();
+    worker.run(|| async { panic!("in the future, on purpose") }).unwrap();
     let in_closure = || -> std::future::Ready<()> { panic!("in the closure, on purpose") };
     worker.run(in_closure).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
-    worker
-        .run(move || async move { sender.send(1).unwrap() })
-        .unwrap();
+    worker.run(move || async move { sender.send(1).unwrap() }).unwrap();
     assert_eq!(receiver.recv(), Ok(1));
 }
 
@@ -132,9 +121,5 @@ fn stopping_drops_what_runs() {
     };
     workers.get(0).unwrap().run(job).unwrap();
     workers.stop();
-    assert!(
-        receiver
-            .try_recv()
-            .is_err_and(|error| error == std::sync::mpsc::TryRecvError::Disconnected)
-    );
+    assert!(receiver.try_recv().is_err_and(|error| error == std::sync::mpsc::TryRecvError::Disconnected));
 }
