@@ -186,8 +186,10 @@ fn node_setup(number: NodeNumber, all: impl Iterator<Item = NodeNumber>) -> Stri
         format!("link set dev lo up\naddr add {}/32 dev lo\naddr add {}/128 dev lo nodad\n", DNS.v4, DNS.v6);
     let _written = writeln!(
         setup,
-        "addr add {}/24 dev {LINK}\naddr add {}/64 dev {LINK} nodad\nlink set dev {LINK} up",
-        own.v4, own.v6
+        "link set dev {LINK} address {}\naddr add {}/24 dev {LINK}\naddr add {}/64 dev {LINK} nodad\nlink set dev {LINK} up",
+        link_address(number),
+        own.v4,
+        own.v6
     );
     let _written = writeln!(
         setup,
@@ -201,10 +203,18 @@ fn node_setup(number: NodeNumber, all: impl Iterator<Item = NodeNumber>) -> Stri
     );
     for other in all.filter(|other| *other != number) {
         let (n, far) = (other.0, other.address());
+        // Known from the start: the first neighbour solicitation on a fresh link gets no answer, which costs a second.
+        let _written =
+            writeln!(setup, "neigh replace {} lladdr {} dev {LINK} nud permanent", far.v6, link_address(other));
         let _written = writeln!(setup, "route add 10.244.{n}.0/24 via {} src {}", far.v4, own.v4);
         let _written = writeln!(setup, "route add fd00:10:244:{n}::/64 via {} src {}", far.v6, own.v6);
     }
     setup
+}
+
+/// A node's hardware address on the link between nodes.
+fn link_address(number: NodeNumber) -> String {
+    format!("02:a6:00:00:00:{:02x}", number.0)
 }
 
 /// Leaves IPv6 out where the kernel has none.
