@@ -3,15 +3,18 @@
 //!
 //! outside → (exec `unshare`) → first process, which reaps → the lab itself.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
 
+use crate::error::LabError;
 use crate::settings::Stage;
 
 /// Makes sure that this process runs inside a lab's namespaces; call it first in `main`.
@@ -59,6 +62,33 @@ pub fn again_unprivileged(program: &Path) -> Option<Command> {
     forget_namespaces(&mut command);
     command.env("AMBIT_LAB_DIR", format!("/tmp/ambit-lab-{NOBODY}"));
     Some(command)
+}
+
+/// Runs this program again with these arguments as [`again_unprivileged`] does, from copies of it and of the mesh's
+/// programs in a folder that everybody may read; none when this process is such a user already.
+pub fn run_unprivileged(arguments: &[&str]) -> Result<Option<Output>, LabError> {
+    let own = std::env::current_exe().map_err(LabError::system("finding this program's own file"))?;
+    let outside = crate::settings::outside_pid().unwrap_or_else(std::process::id);
+    let copies = std::env::temp_dir().join(format!("ambit-lab-copies-{outside}"));
+    let Some(mut command) = again_unprivileged(&copies.join("program")) else { return Ok(None) };
+    let outcome = copy_programs(&own, &copies)
+        .and_then(|()| command.args(arguments).env("AMBIT_LAB_PROGRAMS", &copies).output());
+    // Left for the machine's own cleaning when it cannot be removed.
+    let _removed = std::fs::remove_dir_all(&copies);
+    outcome.map(Some).map_err(LabError::system(format!("running {} unprivileged", own.display())))
+}
+
+fn copy_programs(own: &Path, copies: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(copies)?;
+    std::fs::copy(own, copies.join("program"))?;
+    let programs = crate::settings::programs();
+    for name in ["controller", "ambit-node-agent", "ztunnel"] {
+        std::fs::copy(programs.join(name), copies.join(name))?;
+    }
+    for file in std::fs::read_dir(copies)? {
+        std::fs::set_permissions(file?.path(), Permissions::from_mode(0o755))?;
+    }
+    std::fs::set_permissions(copies, Permissions::from_mode(0o755))
 }
 
 /// Makes a program that this one starts find its own way into namespaces, rather than believe it is inside.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Lab;
+use super::pods::PodHandle;
 use crate::component::{Component, Served};
 use crate::error::LabError;
 use crate::manifest::{Key, at, text, texts};
@@ -77,6 +78,11 @@ impl Lab {
                 .iter()
                 .all(|component| self.pid(*component).is_some())
         })
+    }
+
+    /// How a pod stands with the mesh, as its node agent has written: `enabled`, `pending`, or nothing.
+    pub fn enrolment(&self, pod: &PodHandle) -> Option<String> {
+        self.redirection(&json!({"metadata": {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid}}))
     }
 
     /// What the node agent says of a pod.

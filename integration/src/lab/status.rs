@@ -58,6 +58,12 @@ impl Lab {
         table
     }
 
+    /// Events the mesh has written, oldest first.
+    pub fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder().join("state/events.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     fn runs(&self, component: Component) -> &'static str {
         if self.pid(component).is_some() { "running" } else { "off" }
     }

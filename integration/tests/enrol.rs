@@ -1,0 +1,3 @@
+//! Labels enrol and un-enrol running pods.
+
+fn main() {}
