@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,33 @@ pub struct Load {
     pub timeout: Duration,
     /// Text that every body must hold.
     pub expect: String,
+    /// Ends when this says so, and counts into this as it goes.
+    pub live: Arc<Live>,
+}
+
+/// A running load as others see it.
+#[derive(Debug, Default)]
+pub struct Live {
+    stop: AtomicBool,
+    good: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Live {
+    /// Lets the load begin no more requests.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests answered well so far.
+    pub fn good(&self) -> u64 {
+        self.good.load(Ordering::Relaxed)
+    }
+
+    /// Requests that failed so far.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
 }
 
 /// How connections are used.
@@ -96,6 +125,7 @@ impl Load {
             time: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
             expect: String::new(),
+            live: Arc::default(),
         }
     }
 
@@ -147,7 +177,11 @@ impl Run {
             Some(rate) => self.start + Duration::from_secs_f64(self.next as f64 / rate),
             None => now,
         };
-        if self.next >= self.load.count.min(MOST) || due.duration_since(self.start) >= self.load.time {
+        let stopped = self.load.live.stop.load(Ordering::Relaxed);
+        if stopped
+            || self.next >= self.load.count.min(MOST)
+            || due.duration_since(self.start) >= self.load.time
+        {
             return None;
         }
         self.next += 1;
@@ -159,9 +193,13 @@ impl Run {
         match outcome {
             Ok(()) => {
                 self.outcome.good += 1;
+                self.load.live.good.fetch_add(1, Ordering::Relaxed);
                 self.latencies.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
             }
-            Err(kind) => *self.outcome.failed.entry(kind).or_default() += 1,
+            Err(kind) => {
+                self.load.live.failed.fetch_add(1, Ordering::Relaxed);
+                *self.outcome.failed.entry(kind).or_default() += 1;
+            }
         }
     }
 }
