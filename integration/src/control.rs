@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::component::Component;
+use crate::demo::Promise;
 use crate::error::LabError;
 use crate::lab::Lab;
 use crate::lab::changes::key_of;
 use crate::manifest::parse;
 
 /// Name of the socket in the state folder.
-const SOCKET: &str = "control.sock";
+pub(crate) const SOCKET: &str = "control.sock";
 /// Longest time a command may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -40,6 +41,8 @@ pub enum Request {
     Find(String),
     /// Process id, in the lab, of a program of the mesh; stop or start it.
     Program(String, Action),
+    /// Look at a promise of the demo.
+    Look(Promise),
     /// Take the lab down.
     Down,
 }
@@ -122,6 +125,10 @@ impl Lab {
             },
             Request::Find(name) => self.pod(&name).map(|pod| format!("{} {}", pod.uid, pod.namespace)),
             Request::Program(name, action) => self.act(&name, action).map(|()| String::new()),
+            Request::Look(promise) => {
+                let finding = self.look(promise)?;
+                serde_json::to_string(&finding).map_err(|error| LabError::Manifest(error.to_string()))
+            }
             Request::Down => Ok(String::new()),
         }
     }

@@ -6,11 +6,13 @@
 //! When the program ends, by whatever means, all of it is gone.
 
 pub mod address;
+mod attend;
 pub mod bench;
 pub mod capture;
 mod command;
 pub mod component;
 pub mod control;
+pub mod demo;
 mod dns;
 mod error;
 mod expand;
@@ -35,6 +37,7 @@ pub mod stream;
 pub mod tokens;
 pub mod visit;
 
+pub use attend::answers;
 pub use address::{NodeNumber, Pair};
 pub use component::{Component, Programs, Served};
 pub use error::LabError;

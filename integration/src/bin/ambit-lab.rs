@@ -3,11 +3,13 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ambit_lab::bench;
 use ambit_lab::component::{Kind, Programs};
 use ambit_lab::control::{Action, Request, call};
+use ambit_lab::demo::{self, Verdict};
 use ambit_lab::visit::Running;
 use ambit_lab::{Lab, LabError, LabOptions, Manifests, MeshMode};
 use clap::{Args, Parser, Subcommand};
@@ -16,9 +18,9 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "ambit-lab", version)]
 struct Cli {
-    /// Name of the lab.
-    #[arg(long, global = true, default_value = "lab")]
-    name: String,
+    /// Name of the lab (default "lab"; the demo's is "demo").
+    #[arg(long, global = true)]
+    name: Option<String>,
     #[command(subcommand)]
     command: Verb,
 }
@@ -82,6 +84,8 @@ enum Verb {
     },
     /// Takes the lab down.
     Down,
+    /// Shows promise by promise what the mesh enforces, on a sample of its own.
+    Demo(demo::Options),
     /// Measures side by side: no mesh, ours, and a ztunnel named by --ztunnel.
     Bench(bench::Options),
 }
@@ -120,14 +124,16 @@ struct Change {
 fn main() -> ExitCode {
     ambit_lab::sandbox::stand_in();
     let cli = Cli::parse();
+    let name = cli.name.as_deref().unwrap_or("lab");
     let outcome = match cli.command {
-        Verb::Up(up) if up.detach => detach(&cli.name),
-        Verb::Up(up) => run(&cli.name, up),
+        Verb::Up(up) if up.detach => detach(name),
+        Verb::Up(up) => run(name, up),
+        Verb::Demo(options) => show(&options, cli.name.as_deref()),
         Verb::Bench(options) => {
             ambit_lab::sandbox::enter();
             bench::run(&options)
         }
-        other => ask(&cli.name, other),
+        other => ask(name, other),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,6 +141,17 @@ fn main() -> ExitCode {
             eprintln!("ambit-lab: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A broken promise has been named by then; the exit code says it to programs.
+fn show(options: &demo::Options, name: Option<&str>) -> Result<(), LabError> {
+    if options.brings_up() {
+        ambit_lab::sandbox::enter();
+    }
+    match demo::run(options, name)? {
+        Verdict::Holds => Ok(()),
+        Verdict::Broken => std::process::exit(1),
     }
 }
 
@@ -159,41 +176,13 @@ fn run(name: &str, up: Up) -> Result<(), LabError> {
         start.elapsed().as_secs_f64(),
         lab.folder().display()
     );
-    std::thread::scope(|scope| {
-        scope.spawn(|| end_on_signal(name));
-        scope.spawn(|| follow(&lab, &up.dir, name));
-        lab.serve()
-    })
-}
-
-/// A signal ends the lab by the same way as `down`.
-fn end_on_signal(name: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    if let Ok(runtime) = runtime {
-        runtime.block_on(async {
-            tokio::select! {
-                _cause = ambit_process::signal::shutdown() => {}
-                () = gone(name) => {}
-            }
-        });
-    }
-    // Already down when that is why we were woken.
-    let _down = call(&ambit_lab::settings::runs().join(name), &Request::Down);
-}
-
-/// Returns when the lab's socket does not answer any more.
-async fn gone(name: &str) {
-    let folder = ambit_lab::settings::runs().join(name);
-    while std::os::unix::net::UnixStream::connect(folder.join("control.sock")).is_ok() {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    lab.attend(|ended| follow(&lab, &up.dir, ended))
 }
 
 /// Reads the manifests again whenever a file of theirs changes.
-fn follow(lab: &Lab, dir: &Path, name: &str) {
-    let folder = ambit_lab::settings::runs().join(name);
+fn follow(lab: &Lab, dir: &Path, ended: &AtomicBool) {
     let mut seen = stamps(dir);
-    while std::os::unix::net::UnixStream::connect(folder.join("control.sock")).is_ok() {
+    while !ended.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(300));
         let now = stamps(dir);
         if now != seen {
@@ -265,7 +254,7 @@ fn ask(name: &str, verb: Verb) -> Result<(), LabError> {
             (Request::Program(target, action), false)
         }
         Verb::Down => return down(name, &running),
-        Verb::Up(_) | Verb::Bench(_) => return Ok(()),
+        Verb::Up(_) | Verb::Demo(_) | Verb::Bench(_) => return Ok(()),
     };
     print!("{}", told(&running, &request)?);
     if wait {

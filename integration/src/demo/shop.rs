@@ -1,0 +1,159 @@
+//! The demo's sample as the looks see it: its pods, and requests between them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::promise::Broken;
+use crate::address::Pair;
+use crate::component::Component;
+use crate::error::LabError;
+use crate::lab::Lab;
+use crate::lab::pods::PodHandle;
+use crate::process::poll;
+
+/// Text that only the cart says.
+pub(crate) const SECRET: &str = "the cart holds three apples";
+/// Port of the pods' web servers.
+pub(crate) const WEB: u16 = 8080;
+/// Port of the cart that sends back what it gets.
+pub(crate) const ECHO: u16 = 9000;
+/// Longest time for one request.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest time until a log line is written.
+const LOGGED: Duration = Duration::from_secs(3);
+
+/// The pods.
+pub(crate) struct Shop<'a> {
+    pub(crate) lab: &'a Lab,
+    /// Caller on node 1.
+    pub(crate) client: PodHandle,
+    /// Another caller on node 1, which policies refuse.
+    pub(crate) batch: PodHandle,
+    /// Caller on node 1 outside the mesh.
+    pub(crate) visitor: PodHandle,
+    /// Server on node 2.
+    pub(crate) cart: PodHandle,
+    /// Server on node 2, open to everybody.
+    pub(crate) catalog: PodHandle,
+    /// Five servers on both nodes.
+    pub(crate) web: Vec<PodHandle>,
+}
+
+impl<'a> Shop<'a> {
+    pub(crate) fn of(lab: &'a Lab) -> Result<Self, LabError> {
+        Ok(Shop {
+            lab,
+            client: lab.pod("shop/client")?,
+            batch: lab.pod("shop/batch")?,
+            visitor: lab.pod("legacy/visitor")?,
+            cart: lab.pod("shop/cart")?,
+            catalog: lab.pod("shop/catalog")?,
+            web: lab.pods("shop/web"),
+        })
+    }
+
+    /// Pods of the namespace that is enrolled.
+    pub(crate) fn enrolled(&self) -> Vec<PodHandle> {
+        let single = [&self.client, &self.batch, &self.cart, &self.catalog];
+        single.into_iter().chain(&self.web).cloned().collect()
+    }
+
+    /// IPv4 address and port 80 of a Service.
+    pub(crate) fn service(&self, name: &str) -> Result<SocketAddr, LabError> {
+        let address = self.lab.service(name)?;
+        let address = address.ok_or_else(|| LabError::Unknown(format!("address of {name}")))?;
+        Ok(SocketAddr::new(address.v4.into(), 80))
+    }
+
+    /// Requests one after another on connections of their own: how many were answered with 200, and what went wrong last.
+    pub(crate) fn ask(&self, from: &PodHandle, to: SocketAddr, count: usize) -> Asked {
+        self.lab.in_pod(from, move || {
+            let mut asked = Asked { good: 0, last: String::new() };
+            for _ in 0..count {
+                match crate::http::request("GET", to, "/", PATIENCE) {
+                    Ok(answer) if answer.status == 200 => {
+                        asked.good += 1;
+                        asked.last = answer.body;
+                    }
+                    Ok(answer) => asked.last = format!("status {}", answer.status),
+                    Err(error) => asked.last = error.to_string(),
+                }
+            }
+            asked
+        })
+    }
+
+    /// The same, to be answered every time with a body that holds this text.
+    pub(crate) fn reach(
+        &self,
+        from: &PodHandle,
+        to: SocketAddr,
+        count: usize,
+        text: &str,
+    ) -> Result<(), Broken> {
+        let asked = self.ask(from, to, count);
+        super::promise::ensure(asked.good == count && asked.last.contains(text), || {
+            let (good, last) = (asked.good, &asked.last);
+            format!("{good} of {count} requests from {} to {to} were answered: {last}", name(from))
+        })
+    }
+
+    /// The same, to be refused every time.
+    pub(crate) fn refuse(&self, from: &PodHandle, to: SocketAddr, count: usize) -> Result<(), Broken> {
+        let asked = self.ask(from, to, count);
+        super::promise::ensure(asked.good == 0, || {
+            format!("{} of {count} requests from {} to {to} got through", asked.good, name(from))
+        })
+    }
+
+    /// Where a program's log ends now.
+    pub(crate) fn mark(&self, component: Component) -> usize {
+        self.lab.logs(component).len()
+    }
+
+    /// A line of a program's log after the mark that holds all these words.
+    pub(crate) fn line(&self, component: Component, mark: usize, words: &[&str]) -> Result<String, Broken> {
+        let found = poll(LOGGED, || {
+            let log = self.lab.logs(component);
+            let new = log.get(mark..).unwrap_or_default();
+            new.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        });
+        found.ok_or_else(|| {
+            Broken::Found(format!("the log of {component} has no new line with {}", words.join(" and ")))
+        })
+    }
+}
+
+/// What came of requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) good: usize,
+    /// The last answer's body, or what went wrong last.
+    pub(crate) last: String,
+}
+
+/// Namespace and name.
+pub(crate) fn name(pod: &PodHandle) -> String {
+    format!("{}/{}", pod.namespace, pod.name)
+}
+
+/// A pod's web server.
+pub(crate) fn web_of(pod: &PodHandle, port: u16) -> SocketAddr {
+    SocketAddr::new(pod.address.v4.into(), port)
+}
+
+/// Both families of two pods.
+pub(crate) fn families(one: Pair, other: Pair) -> [(std::net::IpAddr, std::net::IpAddr); 2] {
+    let ([one4, one6], [other4, other6]) = (one.both(), other.both());
+    [(one4, other4), (one6, other6)]
+}
+
+/// The value of a log line's field.
+pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
+    let start = format!("{name}=");
+    let Some((_before, rest)) = line.split_once(start.as_str()) else { return "" };
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
+        None => rest.split_whitespace().next().unwrap_or_default(),
+    }
+}
