@@ -8,7 +8,7 @@ use ambit_api::reason::Reason;
 use ambit_api::workload::Workload;
 use ambit_discovery::credentials::Held;
 use ambit_discovery::resolve::{Hop, Plain, Tunnel};
-use ambit_transport::addr::ServerAddr;
+use ambit_transport::addr::{ClientAddr, ServerAddr};
 use ambit_transport::hbone::client::{self, ConnectError, ConnectRequest, TunnelError};
 use ambit_transport::hbone::pool::{Key, OpenError};
 use ambit_transport::relay::Far;
@@ -18,6 +18,16 @@ use ambit_transport::tls::{self, TlsError};
 use crate::headers;
 use crate::mesh::{Mesh, World};
 use crate::pods::Pod;
+
+/// Where a connection comes from.
+pub struct Origin {
+    /// The pod it leaves.
+    pub pod: Arc<Pod>,
+    /// The pod's workload.
+    pub source: Arc<Workload>,
+    /// The application's end.
+    pub client: ClientAddr,
+}
 
 /// Why a hop could not be dialled.
 #[derive(Debug, thiserror::Error)]
@@ -77,16 +87,10 @@ impl TunnelFailed {
 }
 
 /// Connects one hop.
-pub async fn dial(
-    pod: &Arc<Pod>,
-    source: &Workload,
-    hop: &Hop,
-    mesh: &Mesh,
-    world: &World,
-) -> Result<Far, DialFailed> {
+pub async fn dial(origin: &Origin, hop: &Hop, mesh: &Mesh, world: &World) -> Result<Far, DialFailed> {
     match hop {
-        Hop::Plain(plain) => Ok(Far::Tcp(to_plain(pod, plain, mesh).await?)),
-        Hop::Tunnel(tunnel) => to_tunnel(pod, source, tunnel, mesh, world).await,
+        Hop::Plain(plain) => Ok(Far::Tcp(to_plain(&origin.pod, plain, mesh).await?)),
+        Hop::Tunnel(tunnel) => to_tunnel(origin, tunnel, mesh, world).await,
     }
 }
 
@@ -99,13 +103,8 @@ async fn to_plain(pod: &Pod, plain: &Plain, mesh: &Mesh) -> Result<tokio::net::T
     socket::dial(&pod.netns, ServerAddr::from(plain.server), &options(mesh)).await
 }
 
-async fn to_tunnel(
-    pod: &Arc<Pod>,
-    source: &Workload,
-    tunnel: &Tunnel,
-    mesh: &Mesh,
-    world: &World,
-) -> Result<Far, DialFailed> {
+async fn to_tunnel(origin: &Origin, tunnel: &Tunnel, mesh: &Mesh, world: &World) -> Result<Far, DialFailed> {
+    let pod = &origin.pod;
     let key = Key {
         pod: pod.uid.clone(),
         identity: pod.identity.clone(),
@@ -115,7 +114,7 @@ async fn to_tunnel(
     let held = certificate(pod, mesh).await?;
     let request = ConnectRequest {
         authority: tunnel.authority.to_string(),
-        headers: headers::connect(source, tunnel.service.as_deref()),
+        headers: headers::connect(&origin.source, origin.client, tunnel.service.as_deref()),
     };
     let within = mesh.settings.data.times.connect;
     let options = DialOptions { keepalive: None, ..options(mesh) };

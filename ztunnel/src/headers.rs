@@ -2,11 +2,12 @@
 
 use ambit_api::service::Service;
 use ambit_api::workload::{Workload, WorkloadType};
+use ambit_transport::addr::ClientAddr;
 use http::{HeaderMap, HeaderValue};
 use rand::Rng;
 
-/// What we tell the far proxy about the source.
-pub fn connect(source: &Workload, service: Option<&Service>) -> HeaderMap {
+/// What we tell the far proxy about the source and, where one was dialled, the Service.
+pub fn connect(source: &Workload, client: ClientAddr, service: Option<&Service>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(3);
     let mut put = |name: &'static str, text: String| {
         // A value that is no header (a name with control characters) is left out: it is only telemetry.
@@ -15,9 +16,8 @@ pub fn connect(source: &Workload, service: Option<&Service>) -> HeaderMap {
         }
     };
     put("baggage", baggage(source));
-    if let (Some(ip), Some(service)) = (source.addresses.first(), service) {
-        put("forwarded", format!("for=\"{ip}\";host={}", service.key.hostname));
-    }
+    let host = service.map(|service| format!(";host={}", service.key.hostname));
+    put("forwarded", format!("for=\"{client}\"{}", host.unwrap_or_default()));
     put("traceparent", traceparent());
     headers
 }

@@ -12,8 +12,8 @@ use ambit_transport::hbone::pool::Key;
 use ambit_transport::relay::{Far, relay};
 use ambit_transport::socket;
 
-use crate::capture::{Captured, hand_over};
-use crate::dial::{self, DialFailed};
+use crate::capture::{Captured, Carrying, hand_over};
+use crate::dial::{self, DialFailed, Origin};
 use crate::mesh::{Mesh, World};
 use crate::pods::Pod;
 use crate::report::{Direction, Record};
@@ -79,7 +79,7 @@ fn go(captured: Captured, source: Arc<Workload>, mesh: &Arc<Mesh>) {
         _ => None,
     };
     let worker = owner.unwrap_or_else(|| mesh.least_loaded());
-    hand_over(mesh, worker, Placed { captured, source, hop }, outbound);
+    hand_over(mesh, worker, Box::new(Placed { captured, source, hop }), outbound);
 }
 
 fn give_up(captured: Captured, mesh: &Arc<Mesh>) {
@@ -102,35 +102,49 @@ fn key(pod: &Pod, tunnel: &resolve::Tunnel) -> Key {
 
 /// One connection's fixed facts while its way is sought.
 struct Journey {
-    pod: Arc<Pod>,
-    source: Arc<Workload>,
+    origin: Origin,
     dialled: OriginalDst,
 }
 
-/// The life of one outbound connection.
-async fn outbound(placed: Placed, mesh: Arc<Mesh>, world: Rc<World>) {
-    let Placed { captured, source, hop } = placed;
+/// The life of one outbound connection: it is opened, then carried. Each half is in a box of its own, so that an open
+/// connection does not keep the room that opening it took.
+fn outbound(placed: Box<Placed>, mesh: Arc<Mesh>, world: Rc<World>) -> impl Future<Output = ()> {
+    let opening = Box::pin(open(placed, mesh, world));
+    async move {
+        if let Some(carrying) = opening.await {
+            carrying.await;
+        }
+    }
+}
+
+/// Connects the far side; `None` if that failed, which is reported.
+async fn open(placed: Box<Placed>, mesh: Arc<Mesh>, world: Rc<World>) -> Option<Carrying> {
+    let Placed { captured, source, hop } = *placed;
     let mut record = Record::captured(Direction::Outbound, &captured);
     record.source(&source);
-    let dialled = captured.dialled;
-    let Ok((pod, stream, _open)) = captured.adopt() else {
-        return;
+    let (client, dialled) = (captured.client, captured.dialled);
+    let Ok((pod, stream, open)) = captured.adopt() else {
+        return None;
     };
-    let journey = Journey { pod, source, dialled };
+    let journey = Journey { origin: Origin { pod, source, client }, dialled };
     let far = tokio::select! {
         far = journey.reach(hop, &mesh, &world, &mut record) => far,
-        () = revoke::gone(&journey.pod, &mesh) => Err(Failed::Gone),
+        () = revoke::gone(&journey.origin.pod, &mesh) => Err(Failed::Gone),
     };
+    let pod = journey.origin.pod;
     match far {
-        Ok(far) => {
+        Ok(far) => Some(Box::pin(async move {
+            let _open = open;
             let counters = record.opened(&world.shard);
-            let until = revoke::outbound(&journey.pod, &mesh);
-            let tally = relay(stream, far, &counters, until, mesh.settings.data.times.idle).await;
+            let idle = mesh.settings.data.times.idle;
+            let until = revoke::outbound(&pod, &mesh);
+            let tally = relay(stream, far, &counters, until, idle).await;
             record.closed(&world.shard, &tally);
-        }
+        })),
         Err(failed) => {
             record.failed(&world.shard, failed.reason(), &failed);
             socket::abort(stream);
+            None
         }
     }
 }
@@ -148,7 +162,7 @@ impl Journey {
         let mut hop = first?;
         loop {
             record.chose(&hop);
-            let failed = match dial::dial(&self.pod, &self.source, &hop, mesh, world).await {
+            let failed = match dial::dial(&self.origin, &hop, mesh, world).await {
                 Ok(far) => return Ok(far),
                 Err(failed) => failed,
             };
@@ -159,7 +173,7 @@ impl Journey {
             if tried.len() >= ATTEMPTS {
                 return Err(failed.into());
             }
-            let ask = Ask { source: &self.source, dialled: self.dialled.get(), tried: &tried };
+            let ask = Ask { source: &self.origin.source, dialled: self.dialled.get(), tried: &tried };
             // When every endpoint has been tried, the failure of the last one says more than "no endpoint".
             hop = match resolve::outbound(&mesh.view.load(), ask, &mut rand::rng()) {
                 Ok(next) => next,
