@@ -95,8 +95,8 @@ fn policy_key() -> impl Strategy<Value = PolicyKey> {
 }
 
 pub(crate) fn policy_set() -> impl Strategy<Value = PolicySet> {
-    (vec(policy().prop_map(Arc::new), 0..5), vec(policy_key(), 0..2))
-        .prop_map(|(policies, missing)| PolicySet { policies, missing })
+    (vec(policy().prop_map(Arc::new), 0..5), vec(policy_key(), 0..2), vec(policy_key(), 0..2))
+        .prop_map(|(policies, missing, unusable)| PolicySet { policies, missing, unusable })
 }
 
 fn identity() -> impl Strategy<Value = Identity> {

@@ -34,6 +34,8 @@ pub struct PolicySet {
     pub policies: Vec<Arc<Policy>>,
     /// Policies the workload names that have not arrived.
     pub missing: Vec<PolicyKey>,
+    /// Policies that arrived in a form nobody can evaluate and never had a good version: what they cover is closed.
+    pub unusable: Vec<PolicyKey>,
 }
 
 /// Proof that a connection was judged and may go on. Only this module makes one.
@@ -91,7 +93,7 @@ impl PolicySet {
                 policies.push(policy.clone());
             }
         }
-        Self { policies, missing }
+        Self { policies, missing, unusable: Vec::new() }
     }
 
     fn enforced(&self, action: PolicyAction) -> impl Iterator<Item = &Arc<Policy>> {
@@ -127,22 +129,25 @@ impl Denied {
     }
 }
 
-/// Judges a new connection: a matching DENY refuses it, so does a policy that has not arrived; then, if any ALLOW
-/// applies, one must match.
+/// Judges a new connection: a matching DENY refuses it, so does a policy that has not arrived or cannot be evaluated;
+/// then, if any ALLOW applies, one must match.
 pub fn decide(policies: &PolicySet, attributes: &Attributes) -> Result<Permit, Denied> {
     refuse_denied(policies, attributes, Reason::PolicyDenied)?;
-    if let Some(key) = policies.missing.first() {
-        let policy = Some(key.clone());
-        return Err(Denied { reason: Reason::PolicyUnknown, policy, rule: None, attribute: None });
+    if let Some(key) = policies.unusable.first().or(policies.missing.first()) {
+        return Err(closed_by(key, Reason::PolicyUnknown));
     }
     let by = find_allow(policies, attributes, Reason::PolicyDenied)?;
     Ok(Permit { attributes: attributes.clone(), by })
 }
 
 /// Judges an open connection again after a change. A policy that has not arrived leaves it open until it does
-/// (policy.md rule 15): it may be the ALLOW that let the connection in under another name.
+/// (policy.md rule 15): it may be the ALLOW that let the connection in under another name. One that cannot be evaluated
+/// closes what it covers, open connections included (rule 17): nothing better is on its way.
 pub fn recheck(policies: &PolicySet, attributes: &Attributes) -> Result<(), Denied> {
     refuse_denied(policies, attributes, Reason::PolicyChanged)?;
+    if let Some(key) = policies.unusable.first() {
+        return Err(closed_by(key, Reason::PolicyChanged));
+    }
     if policies.missing.is_empty() {
         find_allow(policies, attributes, Reason::PolicyChanged)?;
     }
@@ -158,6 +163,10 @@ pub fn dry_run(policies: &PolicySet, attributes: &Attributes) -> Vec<DryRun> {
             matched: matching::matching_rule(policy, attributes).is_some(),
         })
         .collect()
+}
+
+fn closed_by(policy: &PolicyKey, reason: Reason) -> Denied {
+    Denied { reason, policy: Some(policy.clone()), rule: None, attribute: None }
 }
 
 fn refuse_denied(policies: &PolicySet, attributes: &Attributes, reason: Reason) -> Result<(), Denied> {

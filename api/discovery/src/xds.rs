@@ -48,6 +48,8 @@ pub enum Push {
     Authorization {
         /// New or changed.
         upserts: Vec<Named<wire::security::Authorization>>,
+        /// Names of those that cannot even be decoded: what they cover is unknown, so nobody may pretend they are not there.
+        unreadable: Vec<String>,
         /// Names that are no more.
         removed: Vec<String>,
     },

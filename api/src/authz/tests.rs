@@ -54,7 +54,7 @@ fn policy(name: &str, action: PolicyAction, rules: Vec<Rule>) -> Arc<Policy> {
 }
 
 fn set(policies: impl IntoIterator<Item = Arc<Policy>>) -> PolicySet {
-    PolicySet { policies: policies.into_iter().collect(), missing: Vec::new() }
+    PolicySet { policies: policies.into_iter().collect(), ..PolicySet::default() }
 }
 
 fn with(set: impl FnOnce(&mut Match)) -> Match {
@@ -214,6 +214,11 @@ fn deny_comes_first_then_missing_then_allow() {
         set.missing.push(gone.clone());
         set
     };
+    let unusable = |mut set: PolicySet| {
+        set.unusable.push(PolicyKey::new("shop", "bad"));
+        set
+    };
+    let allow_all = allow.clone();
     let by = |name: &str| Ok(Some(PolicyKey::new("shop", name)));
     let refused = |reason, name: &str| Err((reason, Some(PolicyKey::new("shop", name))));
     let (denied, unknown) = (Reason::PolicyDenied, Reason::PolicyUnknown);
@@ -227,6 +232,8 @@ fn deny_comes_first_then_missing_then_allow() {
         (missing(set([allow.clone()])), refused(unknown, "gone")),
         (missing(set([allow, deny])), refused(denied, "d")),
         (missing(set([])), refused(unknown, "gone")),
+        (unusable(set([allow_all.clone()])), refused(unknown, "bad")),
+        (unusable(missing(set([allow_all]))), refused(unknown, "bad")),
     ];
     for (set, expected) in rows {
         let got = decide(&set, &mtls());
@@ -236,15 +243,22 @@ fn deny_comes_first_then_missing_then_allow() {
 }
 
 #[test]
-fn a_change_cuts_open_connections_but_a_missing_policy_does_not() {
+fn a_change_cuts_open_connections_and_so_does_an_unusable_policy_but_a_missing_one_does_not() {
     let (allow, deny) = (policy("a", Allow, vec![Rule::default()]), policy("d", Deny, vec![Rule::default()]));
     let no_allow = policy("na", Allow, vec![]);
     let missing = |mut set: PolicySet| {
         set.missing.push(PolicyKey::new("shop", "gone"));
         set
     };
+    let unusable = |mut set: PolicySet| {
+        set.unusable.push(PolicyKey::new("shop", "bad"));
+        set
+    };
     let rows = [
         (set([]), None),
+        (unusable(set([])), Some("bad")),
+        (unusable(set([allow.clone()])), Some("bad")),
+        (unusable(missing(set([allow.clone()]))), Some("bad")),
         (set([allow.clone()]), None),
         (set([no_allow.clone()]), Some("na")),
         (set([allow, deny.clone()]), Some("d")),
@@ -279,7 +293,7 @@ fn dry_run_policies_are_told_and_not_enforced() {
         decide(&set, &mtls()).map(|permit| permit.by().cloned()),
         Ok(Some(PolicyKey::new("shop", "real")))
     );
-    let only_dry = PolicySet { policies: set.policies[..2].to_vec(), missing: Vec::new() };
+    let only_dry = PolicySet { policies: set.policies[..2].to_vec(), ..PolicySet::default() };
     assert_eq!(decide(&only_dry, &mtls()).map(|permit| permit.by().cloned()), Ok(None));
 }
 
@@ -316,7 +330,7 @@ fn a_denial_names_the_nearest_rule_and_what_failed_in_it() {
 
 #[test]
 fn a_missing_policy_is_named() {
-    let gone = PolicySet { policies: Vec::new(), missing: vec![PolicyKey::new("shop", "gone")] };
+    let gone = PolicySet { missing: vec![PolicyKey::new("shop", "gone")], ..PolicySet::default() };
     let denied: Denied = decide(&gone, &mtls()).expect_err("it is missing");
     assert_eq!(denied.to_string(), "layer=l4 reason=policy_unknown policy=shop/gone");
 }
@@ -380,7 +394,8 @@ fn naive(set: &PolicySet, attributes: &Attributes) -> bool {
     let hit = |policy: &&Arc<Policy>| policy.rules.iter().any(|rule| rule.clauses.iter().all(clause));
     let enforced =
         |action| set.policies.iter().filter(move |policy| policy.action == action && !policy.dry_run);
-    let denied = enforced(Deny).any(|policy| hit(&policy)) || !set.missing.is_empty();
+    let denied =
+        enforced(Deny).any(|policy| hit(&policy)) || !set.missing.is_empty() || !set.unusable.is_empty();
     !denied && (enforced(Allow).next().is_none() || enforced(Allow).any(|policy| hit(&policy)))
 }
 

@@ -38,7 +38,7 @@ impl Policies {
                 .chain(namespace.into_iter().flat_map(OrdMap::values))
                 .cloned()
                 .collect(),
-            missing: Vec::new(),
+            ..PolicySet::default()
         };
         for key in &workload.policies {
             match self.by_key.get(key) {
@@ -46,15 +46,16 @@ impl Policies {
                     set.policies.push(policy.clone())
                 }
                 Some(_) => {} // already there by its scope, or another namespace's: naming it adds nothing
+                None if self.unusable.contains_key(key) => set.unusable.push(key.clone()),
                 None => set.missing.push(key.clone()),
             }
         }
         let covering = self.unusable.iter().filter(|(key, scope)| match scope {
             PolicyScope::Global => true,
             PolicyScope::Namespace => *key.namespace == *workload.namespace,
-            PolicyScope::WorkloadSelector => false, // named by the workload, so already missing above
+            PolicyScope::WorkloadSelector => false, // those that the workload names are there already
         });
-        set.missing.extend(covering.map(|(key, _)| key.clone()));
+        set.unusable.extend(covering.map(|(key, _)| key.clone()));
         set
     }
 

@@ -74,7 +74,11 @@ fn policy(key: &str, scope: wire::security::Scope) -> Named<wire::security::Auth
 }
 
 fn policies(upserts: Vec<Named<wire::security::Authorization>>) -> Push {
-    Push::Authorization { upserts, removed: Vec::new() }
+    Push::Authorization { upserts, unreadable: Vec::new(), removed: Vec::new() }
+}
+
+fn without_policy(name: &str) -> Push {
+    Push::Authorization { upserts: Vec::new(), unreadable: Vec::new(), removed: vec![name.to_owned()] }
 }
 
 fn removed(names: &[&str]) -> Push {
@@ -223,10 +227,38 @@ fn a_policy_we_cannot_read_closes_what_it_covers_until_it_goes() {
         bad.body.action = 99;
         assert_eq!(writer.apply(policies(vec![bad])).len(), 1);
         let other = LocalPod { namespace: "b".into(), name: "b".into(), service_account: "default".into() };
-        let closed = |pod: &LocalPod| !view.load().local(pod).policies.missing.is_empty();
+        let closed = |pod: &LocalPod| !view.load().local(pod).policies.unusable.is_empty();
         assert_eq!((closed(&local("a")), closed(&other)), (here, there), "scope {scope}");
-        writer.apply(Push::Authorization { upserts: Vec::new(), removed: vec!["shop/bad".to_owned()] });
+        writer.apply(without_policy("shop/bad"));
         assert!(!closed(&local("a")) && !closed(&other), "scope {scope}: open again");
+    }
+}
+
+#[test]
+fn a_named_policy_we_cannot_read_is_unusable_and_not_on_its_way() {
+    let mut listed = workload("shop", "a", [10, 0, 0, 1]);
+    listed.authorization_policies = vec!["shop/bad".to_owned(), "shop/absent".to_owned()];
+    let mut bad = policy("shop/bad", wire::security::Scope::WorkloadSelector);
+    bad.body.action = 99;
+    let (mut writer, view) = with(vec![addresses(vec![pod(listed)])]);
+    assert_eq!(writer.apply(policies(vec![bad])).len(), 1);
+    let set = view.load().local(&local("a")).policies;
+    let key = |name| ambit_api::policy::PolicyKey::new("shop", name);
+    assert_eq!((set.unusable, set.missing), (vec![key("bad")], vec![key("absent")]));
+}
+
+#[test]
+fn a_policy_that_cannot_be_decoded_closes_everything_until_it_goes() {
+    for name in ["shop/garbled", "no-namespace"] {
+        let first = addresses(vec![pod(workload("b", "b", [10, 0, 0, 2]))]);
+        let (mut writer, view) = with(vec![first, policies(Vec::new())]);
+        let other = LocalPod { namespace: "b".into(), name: "b".into(), service_account: "default".into() };
+        let closed = || !view.load().local(&other).policies.unusable.is_empty();
+        let unreadable = vec![name.to_owned()];
+        writer.apply(Push::Authorization { upserts: Vec::new(), unreadable, removed: Vec::new() });
+        assert!(closed(), "{name}");
+        writer.apply(without_policy(name));
+        assert!(!closed(), "{name}: open again");
     }
 }
 

@@ -92,13 +92,15 @@ impl Writer {
     fn authorizations(
         &mut self,
         upserts: Vec<Named<wire::security::Authorization>>,
+        unreadable: &[String],
         removed: &[String],
     ) -> Vec<Rejection> {
         let mut rejected = Vec::new();
         for name in removed {
-            if let Some((namespace, name)) = name.split_once('/') {
-                self.next.policies.remove(&PolicyKey::new(namespace, name));
-            }
+            self.next.policies.remove(&policy_key(name));
+        }
+        for name in unreadable {
+            self.next.policies.refuse(policy_key(name), PolicyScope::Global);
         }
         for Named { name, body } in upserts {
             let (key, scope) = covered(&name, &body);
@@ -117,20 +119,26 @@ impl Writer {
 
 /// What a policy would cover, read from as little of it as possible; a scope we do not know is read as the widest.
 fn covered(name: &str, body: &wire::security::Authorization) -> (PolicyKey, PolicyScope) {
-    let (namespace, name) = name.split_once('/').unwrap_or(("", name));
     let scope = match wire::security::Scope::try_from(body.scope) {
         Ok(wire::security::Scope::WorkloadSelector) => PolicyScope::WorkloadSelector,
         Ok(wire::security::Scope::Namespace) => PolicyScope::Namespace,
         Ok(wire::security::Scope::Global) | Err(_) => PolicyScope::Global,
     };
-    (PolicyKey::new(namespace, name), scope)
+    (policy_key(name), scope)
+}
+
+fn policy_key(name: &str) -> PolicyKey {
+    let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+    PolicyKey::new(namespace, name)
 }
 
 impl Sink for Writer {
     fn apply(&mut self, push: Push) -> Vec<Rejection> {
         let rejected = match push {
             Push::Address { upserts, removed } => self.addresses(upserts, &removed),
-            Push::Authorization { upserts, removed } => self.authorizations(upserts, &removed),
+            Push::Authorization { upserts, unreadable, removed } => {
+                self.authorizations(upserts, &unreadable, &removed)
+            }
         };
         self.view.publish(self.next.clone());
         rejected

@@ -66,9 +66,9 @@ impl Session {
         Self { node, known: BTreeMap::new(), answered: HashSet::new(), settled: false, applying: None }
     }
 
-    /// Names and versions held of a kind.
+    /// How many resources of a kind are held in their newest version.
     pub fn known(&self, kind: Kind) -> usize {
-        self.known.get(&kind).map_or(0, BTreeMap::len)
+        self.known.get(&kind).map_or(0, |known| known.values().filter(|version| !version.is_empty()).count())
     }
 
     /// One step.
@@ -112,13 +112,18 @@ impl Session {
         let (resources, removed) = (response.resources, response.removed_resources);
         let push = match kind {
             Kind::Address => Push::Address { upserts: batch.decode(resources), removed },
-            Kind::Authorization => Push::Authorization { upserts: batch.decode(resources), removed },
+            Kind::Authorization => {
+                let upserts = batch.decode(resources);
+                let unreadable = batch.undecodable.iter().map(|bad| bad.name.clone()).collect();
+                Push::Authorization { upserts, unreadable, removed }
+            }
         };
         self.applying = Some(batch);
         vec![Effect::Apply(push)]
     }
 
-    /// What was refused is not remembered, so a controller that we reconnect to sends it again.
+    /// What was refused is remembered without a version: a controller that we reconnect to sends it again, or says that it
+    /// is gone, so that neither its last good version nor what it closes outlives it.
     fn applied(&mut self, mut rejected: Vec<Rejection>) -> Vec<Effect> {
         let Some(batch) = self.applying.take() else {
             return Vec::new();
@@ -126,9 +131,11 @@ impl Session {
         let known = self.known.entry(batch.kind).or_default();
         known.extend(batch.versions);
         rejected.extend(batch.undecodable);
-        for name in batch.removed.iter().chain(rejected.iter().map(|bad| &bad.name)) {
+        for name in &batch.removed {
             known.remove(name);
         }
+        let named = rejected.iter().filter(|bad| !bad.name.is_empty());
+        known.extend(named.map(|bad| (bad.name.clone(), String::new())));
         let request = answer(batch.kind.type_url().to_owned(), batch.nonce, &rejected);
         let mut effects = vec![Effect::Send(Box::new(request))];
         if !rejected.is_empty() {

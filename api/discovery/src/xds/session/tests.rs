@@ -116,7 +116,9 @@ fn a_bad_resource_is_named_and_alone_refused_and_does_not_keep_us_from_settling(
     assert!(!error.message.contains("good"));
     assert!(effects.contains(&Effect::Settled), "{effects:?}");
     let known = sent(&session.step(Input::Connected))[1].initial_resource_versions.clone();
-    assert_eq!(known.into_keys().collect::<Vec<_>>(), ["good"], "what was refused is not claimed");
+    let known: Vec<_> = known.iter().map(|(name, version)| (name.as_str(), version.as_str())).collect();
+    let expected = [("foreign", ""), ("garbled", ""), ("good", "1"), ("refused", "")];
+    assert_eq!(known, expected, "what was refused is named, so that its end is told, and has no version");
 }
 
 #[test]
@@ -134,6 +136,19 @@ fn a_reconnect_claims_what_is_held_less_what_was_removed() {
     session.step(response(Kind::Address, "n3", vec![resource(Kind::Address, "b", "8", workload("b"))], &[]));
     session.step(Input::Applied(vec![rejection("b")]));
     assert_eq!(session.known(Kind::Address), 0);
+}
+
+#[test]
+fn a_policy_that_cannot_be_decoded_is_told_by_name() {
+    let mut session = session();
+    let garbled = vec![resource(Kind::Authorization, "shop/garbled", "1", vec![0xff, 0xff])];
+    let effects = session.step(response(Kind::Authorization, "n1", garbled, &[]));
+    let expected = Push::Authorization {
+        upserts: Vec::new(),
+        unreadable: vec!["shop/garbled".to_owned()],
+        removed: Vec::new(),
+    };
+    assert_eq!(effects, [Effect::Apply(expected)]);
 }
 
 #[test]
