@@ -41,7 +41,7 @@ impl Scratch {
         fs::rename(self.0.join("new"), self.0.join(file)).unwrap();
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.join(file)
     }
 
@@ -320,4 +320,32 @@ fn annotations_come_back_for_the_same_uid_only() {
     fs::remove_file(scratch.path("a/1.yaml")).unwrap();
     source.until_listed();
     assert!(status.annotate(&object, "k", Some("v")).is_err());
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_taken_for_its_half() {
+    use std::io::Write;
+    let scratch = Scratch::new("half-written");
+    let (first, second) = (namespace("first", "1"), namespace("second", "1"));
+    scratch.write("a/all.yaml", format!("{first}---\n{second}"));
+    let mut source = scratch.start();
+    assert_eq!(applied(&source.until_listed()).len(), 2);
+    // As an editor writes: empty at first, then half, then all of it.
+    let path = scratch.path("a/all.yaml");
+    let mut file = fs::File::create(&path).unwrap();
+    let asked = source.0.rescan.rescan();
+    file.write_all(first.as_bytes()).unwrap();
+    file.write_all(format!("---\n{}", namespace("second", "2")).as_bytes()).unwrap();
+    drop(file);
+    let mut changed = Vec::new();
+    loop {
+        match source.next() {
+            SourceEvent::Deleted(object) => panic!("{object} was never away"),
+            SourceEvent::Applied(object) => changed.push(object.reference().name),
+            SourceEvent::Rescanned(ticket) if ticket >= asked && !changed.is_empty() => break,
+            _ => {}
+        }
+        source.0.rescan.rescan();
+    }
+    assert_eq!(changed, ["second"]);
 }

@@ -41,6 +41,15 @@ impl Writer {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectRef, String>> {
         self.uids.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Keeps other processes that write into this folder away until the file is dropped: agent and controller may change
+    /// the same object, and each writes what it read.
+    fn alone(&self) -> io::Result<fs::File> {
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(self.state.join(".lock"))?;
+        file.lock()?;
+        Ok(file)
+    }
 }
 
 impl StatusWriter for Writer {
@@ -49,6 +58,7 @@ impl StatusWriter for Writer {
         let Some(uid) = uids.get(object) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("{object} does not exist")));
         };
+        let _alone = self.alone()?;
         let path = self.state.join("annotations").join(overlay::file_name(object));
         let before = overlay::load(&path).filter(|overlay| overlay.uid == *uid);
         let mut after = before.clone().unwrap_or_default();
@@ -62,6 +72,7 @@ impl StatusWriter for Writer {
 
     fn event(&self, event: &Event) -> io::Result<()> {
         let _one_at_a_time = self.lock();
+        let _alone = self.alone()?;
         let path = self.state.join("events.jsonl");
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= MAX_EVENTS_BYTES) {
             fs::rename(&path, self.state.join("events.1.jsonl"))?;
@@ -81,5 +92,34 @@ impl StatusWriter for Writer {
             };
         }
         replace(&path, &serde_json::to_vec(&serde_json::json!({ "conditions": conditions }))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Scratch;
+    use super::*;
+    use crate::kind::Kind;
+
+    #[test]
+    fn two_writers_of_one_object_lose_nothing() {
+        let scratch = Scratch::new("two-writers");
+        let pod = ObjectRef::new(Kind::Pod, "shop", "web");
+        let write = |name: &'static str| {
+            // Each has a lock of its own, as two processes do.
+            let writer = Writer::open(&scratch.path("state")).unwrap();
+            writer.learn(&pod, Some("uid-1"));
+            let pod = pod.clone();
+            std::thread::spawn(move || {
+                for number in 0..200 {
+                    writer.annotate(&pod, &format!("{name}-{number}"), Some("yes")).unwrap();
+                }
+            })
+        };
+        for thread in ["agent", "controller"].map(write) {
+            thread.join().unwrap();
+        }
+        let path = scratch.path("state").join("annotations").join(overlay::file_name(&pod));
+        assert_eq!(overlay::load(&path).unwrap().annotations.len(), 400);
     }
 }
