@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    accept4, bind, connect, listen, recvmsg, sendmsg, socket,
+    accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, sockopt,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -30,6 +30,22 @@ pub struct Listener(AsyncFd<OwnedFd>);
 
 /// A connected SOCK_SEQPACKET socket.
 pub struct Socket(AsyncFd<OwnedFd>);
+
+/// Who is at the other end, as the kernel saw it when the connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProcess {
+    /// The process; `None` when it is in another PID namespace that we cannot see into.
+    pub pid: Option<u32>,
+    /// The user it ran as, in our user namespace.
+    pub uid: u32,
+}
+
+impl PeerProcess {
+    /// Whether it ran as root or as our own user: nobody else has business on a socket of ours.
+    pub fn is_trusted(&self) -> bool {
+        self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw()
+    }
+}
 
 impl Listener {
     /// Listens at a path that only our own user may use; a stale socket file there is replaced.
@@ -64,6 +80,12 @@ impl Socket {
 
     fn new(fd: OwnedFd) -> io::Result<Self> {
         sys::watch(fd).map(Self)
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> io::Result<PeerProcess> {
+        let found = getsockopt(self.0.get_ref(), sockopt::PeerCredentials)?;
+        Ok(PeerProcess { pid: u32::try_from(found.pid()).ok().filter(|pid| *pid != 0), uid: found.uid() })
     }
 
     /// Sends one packet, which may not be empty: an empty one would look like the end.

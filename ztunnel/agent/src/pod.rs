@@ -24,7 +24,7 @@ use crate::handover::{Departure, Ended, Handover, Network, Standing, Workload};
 use crate::metrics::{Failure, PodState};
 use crate::pod::node::{Node, Redirection};
 use crate::pod::trouble::Trouble;
-use crate::ports;
+use crate::ports::{self, Holder};
 use crate::redirect::apply;
 use crate::redirect::rules::{Found, InboundCapture, Ruleset};
 
@@ -57,6 +57,23 @@ enum Again {
     AtCheck,
     /// Nothing of ours is in the pod.
     Never,
+}
+
+/// Whether the pod's annotation says what it should.
+#[derive(Clone, Copy)]
+enum Told {
+    Yes,
+    /// It could not be written.
+    NotYet,
+}
+
+impl Told {
+    fn unless(self, again: Again) -> Again {
+        match self {
+            Told::Yes => again,
+            Told::NotYet => Again::Soon,
+        }
+    }
 }
 
 /// Lives until the pod is gone. `first` is dropped when the pod's first look is over.
@@ -103,29 +120,42 @@ impl Life {
         let enrolled = Ruleset::Enrolled { inbound };
         self.open_network().await?;
         if self.offered.is_none() {
+            // Whatever the first look says: a pod that the ztunnel serves already must be on the list it is told, or it
+            // would drop it.
+            if self.pod.was_enrolled {
+                self.offer().await?;
+            }
             self.may_join(enrolled).await?;
-            self.offer().await?;
+            if self.offered.is_none() {
+                self.offer().await?;
+            }
         }
         let standing =
             self.offered.as_mut().map_or(Standing::Waiting, |follow| follow.borrow_and_update().clone());
         match standing {
             Standing::Accepted => {
                 if let Err(trouble) = self.write(enrolled).await {
-                    self.withdraw(Departure::LeftMesh).await?;
+                    // One that is published already stays with the ztunnel: most likely its rules still stand.
+                    if !self.is_published() {
+                        self.withdraw(Departure::LeftMesh).await?;
+                    }
                     return Err(trouble);
                 }
-                self.annotate(Some(Redirection::Enabled)).await;
+                let told = self.annotate(Some(Redirection::Enabled)).await;
                 self.trouble = None;
                 self.becomes(PodState::Enrolled);
-                Ok(Again::AtCheck)
+                Ok(told.unless(Again::AtCheck))
             }
             // Nobody has answered yet. A pod that was enrolled before stays so, behind rules that fail it closed.
             Standing::Waiting => {
-                if self.redirection != Some(Redirection::Enabled) {
-                    self.annotate(Some(Redirection::Pending)).await;
-                }
+                let told = if self.is_published() {
+                    self.write(enrolled).await?;
+                    Told::Yes
+                } else {
+                    self.annotate(Some(Redirection::Pending)).await
+                };
                 self.becomes(PodState::Pending);
-                Ok(Again::AtCheck)
+                Ok(told.unless(Again::AtCheck))
             }
             Standing::Refused(text) => {
                 self.close_if_held().await?;
@@ -148,8 +178,9 @@ impl Life {
 
     /// Redirecting to a port that an application holds would hand it the pod's traffic: refuse everything instead.
     async fn close_if_held(&mut self) -> Result<(), Trouble> {
-        let holders =
+        let mut holders =
             self.inside(|_, network| ports::holders(network.netns())).await?.map_err(Trouble::Ports)?;
+        holders.retain(Holder::may_be_application);
         if holders.is_empty() {
             return Ok(());
         }
@@ -174,18 +205,22 @@ impl Life {
         if self.open_network().await.is_err() {
             // Never mounted, or gone already: there is nothing to take out of it.
             self.withdraw(Departure::LeftMesh).await?;
-            self.annotate(None).await;
+            let told = self.annotate(None).await;
             self.becomes(PodState::Outside);
-            return Ok(Again::Never);
+            return Ok(told.unless(Again::Never));
         }
-        if self.state == Some(PodState::Residual) {
+        self.pod.was_enrolled = false;
+        if self.state == Some(PodState::Residual) && self.offered.is_none() && self.redirection.is_none() {
             return self.clean_up().await;
         }
         if self.found().await? != Found::Nothing {
             self.write(Ruleset::Residual).await?;
             self.becomes(PodState::Residual);
         }
-        self.annotate(None).await;
+        // Peers that were not told go on tunnelling: the ztunnel must serve them until they are.
+        if let Told::NotYet = self.annotate(None).await {
+            return Ok(Again::Soon);
+        }
         self.withdraw(Departure::LeftMesh).await?;
         self.trouble = None;
         if self.state == Some(PodState::Residual) {
@@ -282,10 +317,20 @@ impl Life {
         Node::blocking(&self.node, move |node| action(node, &network)).await
     }
 
-    async fn annotate(&mut self, redirection: Option<Redirection>) {
-        if self.redirection != redirection && self.node.annotate(&self.pod, redirection).await {
+    async fn annotate(&mut self, redirection: Option<Redirection>) -> Told {
+        if self.redirection != redirection {
+            if !self.node.annotate(&self.pod, redirection).await {
+                return Told::NotYet;
+            }
             self.redirection = redirection;
         }
+        Told::Yes
+    }
+
+    /// Whether peers have been told to use tunnels. They must not be told otherwise before the pod leaves the mesh: their
+    /// plaintext would cross the network and then be redirected all the same. Failing is better than leaking.
+    fn is_published(&self) -> bool {
+        self.redirection == Some(Redirection::Enabled)
     }
 
     fn becomes(&mut self, state: PodState) {
@@ -308,8 +353,8 @@ impl Life {
             self.node.tell(&self.pod, &trouble).await;
             self.trouble = Some(trouble);
         }
-        let kept = self.pod.was_enrolled && matches!(self.trouble, Some(Trouble::NetworkMissing { .. }));
-        if matches!(wanted, Wanted::In(_)) && !kept {
+        if matches!(wanted, Wanted::In(_)) && (closed || !self.is_published()) {
+            // Every trouble is looked at again soon, so a failure to say so is, too.
             self.annotate(Some(Redirection::Pending)).await;
         }
         Again::Soon
@@ -344,18 +389,5 @@ async fn after(pause: Option<Duration>) {
     match pause {
         Some(pause) => sleep(pause).await,
         None => std::future::pending().await,
-    }
-}
-
-impl Trouble {
-    fn failure(&self) -> Option<Failure> {
-        match self {
-            Trouble::NetworkMissing { .. } => Some(Failure::NetworkMissing),
-            Trouble::PortInUse(_) => Some(Failure::PortInUse),
-            Trouble::Refused(_) => Some(Failure::ZtunnelRefused),
-            Trouble::Rules(_) | Trouble::Ports(_) => Some(Failure::RulesFailed),
-            Trouble::Drifted => Some(Failure::RulesDrifted),
-            Trouble::Ended => None,
-        }
     }
 }

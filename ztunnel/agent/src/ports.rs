@@ -1,6 +1,10 @@
 //! Who listens where in a pod's network: an application that already holds one of the ztunnel's ports would be handed the
 //! pod's traffic by the redirect rules, so such a pod is closed instead, and the holder is named.
 //!
+//! A ztunnel listens there too, and a new agent must not take its listeners for an application's. It is told by where the
+//! process lives: a ztunnel makes its sockets in the pod's network and lives in another one, which an application of the
+//! pod cannot. (Its PID would not do: after a restart of the agent the ztunnel has not connected yet.)
+//!
 //! Also tells whether any connection through the ztunnel is still open, which decides when the rules of a pod that left
 //! the mesh may go.
 
@@ -8,9 +12,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use ambit_transport::socket::Netns;
+use ambit_transport::socket::{Netns, NetnsId};
 
 use crate::redirect::rules::PROXY_PORTS;
 
@@ -29,6 +34,19 @@ pub struct Process {
     pub pid: Pid,
     /// The kernel's short name of it.
     pub name: String,
+    /// Where it lives.
+    pub home: Home,
+}
+
+/// The network a process lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// The pod's.
+    Pod,
+    /// Another one.
+    Elsewhere,
+    /// It cannot be told.
+    Unknown,
 }
 
 /// A port of the ztunnel's that is taken.
@@ -55,10 +73,17 @@ enum State {
     Open,
 }
 
+impl Holder {
+    /// Whether it may be an application; only what surely lives elsewhere is not.
+    pub fn may_be_application(&self) -> bool {
+        self.process.as_ref().is_none_or(|process| process.home != Home::Elsewhere)
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
-            Some(Process { pid, name }) => {
+            Some(Process { pid, name, .. }) => {
                 write!(f, "process {name:?} (pid {}) listens on port {}", pid.0, self.port)
             }
             None => write!(f, "a process the agent cannot see listens on port {}", self.port),
@@ -76,7 +101,7 @@ pub fn holders(netns: &Netns) -> io::Result<Vec<Holder>> {
     if listening.is_empty() {
         return Ok(Vec::new());
     }
-    let mut owners = owners(&listening);
+    let mut owners = owners(&listening, netns.id());
     let mut holders: Vec<Holder> =
         listening.into_iter().map(|(inode, port)| Holder { port, process: owners.remove(&inode) }).collect();
     holders.sort_by_key(|holder| holder.port);
@@ -116,7 +141,7 @@ fn parse(tables: &str) -> Vec<ProxySocket> {
 }
 
 /// Looks through every visible process for the sockets. Processes come and go meanwhile: what cannot be read is skipped.
-fn owners(inodes: &BTreeMap<u64, u16>) -> BTreeMap<u64, Process> {
+fn owners(inodes: &BTreeMap<u64, u16>, pod: NetnsId) -> BTreeMap<u64, Process> {
     let mut owners = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
@@ -126,16 +151,34 @@ fn owners(inodes: &BTreeMap<u64, u16>) -> BTreeMap<u64, Process> {
         let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         for target in descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()) {
             let Some(inode) = target.to_str().and_then(socket_inode) else { continue };
-            if inodes.contains_key(&inode) && !owners.contains_key(&inode) {
-                let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                owners.insert(inode, Process { pid, name: name.trim().to_owned() });
+            if !inodes.contains_key(&inode) || owners.get(&inode).is_some_and(settled) {
+                continue;
+            }
+            let home = home(&process.path(), pod);
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            let found = Process { pid, name: name.trim().to_owned(), home };
+            if settled(&found) || !owners.contains_key(&inode) {
+                owners.insert(inode, found);
             }
         }
-        if owners.len() == inodes.len() {
+        if owners.len() == inodes.len() && owners.values().all(settled) {
             break;
         }
     }
     owners
+}
+
+/// A socket may be open in several processes: one of the pod's own among them decides.
+fn settled(process: &Process) -> bool {
+    process.home != Home::Elsewhere
+}
+
+fn home(process: &Path, pod: NetnsId) -> Home {
+    match fs::metadata(process.join("ns/net")) {
+        Ok(found) if (NetnsId { dev: found.dev(), inode: found.ino() }) == pod => Home::Pod,
+        Ok(_) => Home::Elsewhere,
+        Err(_) => Home::Unknown,
+    }
 }
 
 fn socket_inode(target: &str) -> Option<u64> {
@@ -180,9 +223,16 @@ mod tests {
         let line =
             table.lines().find(|line| line.contains(&format!(":{port:04X} 00000000:0000 0A"))).unwrap();
         let inode: u64 = line.split_ascii_whitespace().nth(9).unwrap().parse().unwrap();
-        let found = owners(&BTreeMap::from([(inode, port)]));
-        assert_eq!(found[&inode].pid, Pid(std::process::id()));
+        let here = Netns::current().unwrap().id();
+        let found = owners(&BTreeMap::from([(inode, port)]), here);
+        assert_eq!((found[&inode].pid, found[&inode].home), (Pid(std::process::id()), Home::Pod));
         let holder = Holder { port, process: Some(found[&inode].clone()) };
+        assert!(holder.may_be_application());
+        let elsewhere = NetnsId { inode: here.inode + 1, ..here };
+        let found = owners(&BTreeMap::from([(inode, port)]), elsewhere);
+        assert_eq!(found[&inode].home, Home::Elsewhere, "the process lives outside of that network");
+        assert!(!Holder { port, process: Some(found[&inode].clone()) }.may_be_application());
+        assert!(Holder { port, process: None }.may_be_application(), "nobody to be seen");
         assert!(holder.to_string().contains(&format!("(pid {}) listens on port {port}", std::process::id())));
     }
 }

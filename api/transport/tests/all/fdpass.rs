@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use ambit_transport::fdpass::{Listener, MAX_PACKET, Socket};
+use ambit_transport::fdpass::{Listener, MAX_PACKET, PeerProcess, Socket};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
@@ -53,6 +53,22 @@ fn a_packet_carries_a_descriptor_that_is_closed_on_exec() {
         assert_eq!((&buffer[..length], fd.is_none()), (&b"without"[..], true));
         drop(near);
         assert!(matches!(far.recv(&mut buffer).await, Ok((0, None))));
+    });
+}
+
+#[test]
+fn each_end_can_tell_who_is_at_the_other() {
+    on_a_worker(async {
+        let place = Place::new("peer");
+        let listener = Listener::bind(&place.0).unwrap();
+        let near = Socket::connect(&place.0).unwrap();
+        let far = listener.accept().await.unwrap();
+        for end in [near, far] {
+            let peer = end.peer().unwrap();
+            assert_eq!(peer.pid, Some(std::process::id()));
+            assert!(peer.is_trusted());
+            assert!(!PeerProcess { uid: peer.uid.wrapping_add(4711), ..peer }.is_trusted());
+        }
     });
 }
 

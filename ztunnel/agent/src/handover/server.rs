@@ -1,7 +1,8 @@
 //! The server of pods: owns the socket, the list of pods and one session for each ztunnel that is connected.
 //!
 //! One task decides, so that nothing needs a lock; each connection has a task that only moves packets. `Add` goes to the
-//! newest ztunnel alone, `Del` to all. The socket file has mode 0600, so only our own user (and root) can connect.
+//! newest ztunnel alone, `Del` to all. The socket file has mode 0600, and who connects is asked for its user too: root
+//! and our own only.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -154,6 +155,19 @@ impl Server {
         if self.connections.len() >= CONNECTIONS {
             warn!(connections = CONNECTIONS, "too many ztunnels are connected; one more was turned away");
             return;
+        }
+        match socket.peer() {
+            Ok(peer) if peer.is_trusted() => {
+                info!(connection = self.serial + 1, pid = peer.pid, uid = peer.uid, "a ztunnel connects");
+            }
+            Ok(peer) => {
+                return warn!(
+                    pid = peer.pid,
+                    uid = peer.uid,
+                    "turned away: neither root nor the agent's own user"
+                );
+            }
+            Err(error) => return warn!(%error, "turned away: its user cannot be told"),
         }
         self.serial += 1;
         let (outgoing, packets) = mpsc::channel(1);
@@ -377,3 +391,6 @@ fn retry_interval() -> Interval {
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     retry
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What the pods of a node share: the tools, where to write back, the counters.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,8 @@ impl Node {
             Self::blocking(self, move |node| node.status.annotate(&object, REDIRECTION, value)).await;
         match written {
             Ok(Ok(())) => true,
+            // Its annotations went with it.
+            Ok(Err(error)) if redirection.is_none() && error.kind() == io::ErrorKind::NotFound => true,
             Ok(Err(error)) => {
                 self.metrics.failed(Failure::WriteBack);
                 tracing::error!(pod = %pod.object, %error, "cannot write the pod's annotation");

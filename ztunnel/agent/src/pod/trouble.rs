@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::handover::Ended;
+use crate::metrics::Failure;
 use crate::ports::Holder;
 use crate::redirect::apply::RedirectError;
 
@@ -43,6 +44,18 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// How it is counted.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match self {
+            Trouble::NetworkMissing { .. } => Some(Failure::NetworkMissing),
+            Trouble::PortInUse(_) => Some(Failure::PortInUse),
+            Trouble::Refused(_) => Some(Failure::ZtunnelRefused),
+            Trouble::Rules(_) | Trouble::Ports(_) => Some(Failure::RulesFailed),
+            Trouble::Drifted => Some(Failure::RulesDrifted),
+            Trouble::Ended => None,
+        }
+    }
+
     /// The event's reason.
     pub fn reason(&self) -> &'static str {
         match self {
