@@ -211,12 +211,17 @@ impl Sealed {
             return Ok(());
         }
         let records = records(&said.bytes).ok_or("it is no TLS")?;
-        self.records += records.iter().filter(|record| record.kind == APPLICATION).count();
+        let application = records.iter().filter(|record| record.kind == APPLICATION).count();
+        self.records += application;
         self.bytes += said.bytes.len();
         self.connections += usize::from(answered.is_some());
         let hellos =
             answered.and_then(|answered| client_hello(&said.bytes).zip(server_hello(&answered.bytes)));
-        let Some((client, server)) = hellos else { return Ok(()) };
+        let Some((client, server)) = hellos else {
+            // A handshake that was cut off; what encrypts must have said how.
+            let silent = answered.is_none() || application == 0;
+            return if silent { Ok(()) } else { Err("nobody can tell what its keys rest on".to_owned()) };
+        };
         self.hellos += 1;
         let offered = client.groups.first() == Some(&X25519MLKEM768)
             && client.key_shares.first() == Some(&X25519MLKEM768)
@@ -254,9 +259,7 @@ fn before_and_after(wire: &Wire) -> Check {
         no_failures(outside)
     })?;
     enough(sealed)?;
-    check(sealed.hellos >= 4 && sealed.hellos == sealed.connections, || {
-        format!("both ways and both families want a handshake each: {sealed:?}")
-    })
+    check(sealed.hellos >= 4, || format!("both ways and both families want a handshake each: {sealed:?}"))
 }
 
 fn ztunnels_killed(wire: &Wire) -> Check {
