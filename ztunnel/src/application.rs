@@ -26,7 +26,8 @@ pub async fn dial(
         mark: Some(data.mark),
         bind: spoof.then(|| SocketAddr::new(client.ip(), 0)),
         timeout: data.times.connect,
-        ..DialOptions::default()
+        // Within the pod nothing can vanish silently: when the application's process ends, its kernel says so.
+        keepalive: None,
     };
     let to = ServerAddr::from(application);
     match socket::dial(&pod.netns, to, &options).await {

@@ -3,6 +3,7 @@
 //! The three accept loops of a pod run on one worker; the sockets they accept belong to no runtime until
 //! the owner adopts them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ambit_process::spawn::spawn;
@@ -29,6 +30,9 @@ pub struct Captured {
     /// Its place under the limits.
     pub open: Open,
 }
+
+/// The second half of a connection's life: both sides are open and bytes flow.
+pub type Carrying = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What a listener's connections are.
 #[derive(Clone, Copy)]

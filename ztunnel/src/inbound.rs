@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tracing::debug;
 
 use crate::application;
-use crate::capture::Captured;
+use crate::capture::{Captured, Carrying};
 use crate::dial::{self, DialFailed};
 use crate::headers;
 use crate::mesh::{Mesh, World};
@@ -125,8 +125,18 @@ async fn accept(
     Ok(tls::accept(socket, held.server.clone(), mesh.settings.data.times.connect).await?)
 }
 
-/// The life of one stream.
-async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) {
+/// The life of one stream: it is opened, then carried, each half in a box of its own as for outbound connections.
+fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) -> impl Future<Output = ()> {
+    let opening = Box::pin(open(ask, arrived, mesh, world));
+    async move {
+        if let Some(carrying) = opening.await {
+            carrying.await;
+        }
+    }
+}
+
+/// Answers one stream; `None` if it was refused, which is reported.
+async fn open(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) -> Option<Carrying> {
     let mut record = Record::inbound(&arrived.pod, arrived.client, arrived.local, &ask.peer.identity);
     let admitted = tokio::select! {
         admitted = admit(&ask, &arrived, &mesh, &mut record) => admitted,
@@ -139,7 +149,7 @@ async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<Worl
             record.failed(&world.shard, reason, &refused);
             let status = StatusCode::from_u16(reason.connect_status());
             ask.respond.refuse(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
-            return;
+            return None;
         }
     };
     let stream = match ask.respond.accept(answer(&workload)) {
@@ -147,13 +157,17 @@ async fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<Worl
         Err(broken) => {
             record.failed(&world.shard, Reason::Reset, &broken);
             socket::abort(socket);
-            return;
+            return None;
         }
     };
-    let counters = record.opened(&world.shard);
-    let until = revoke::inbound(&arrived.pod, &mesh, &permit);
-    let tally = relay(socket, Far::Hbone(stream), &counters, until, mesh.settings.data.times.idle).await;
-    record.closed(&world.shard, &tally);
+    let pod = arrived.pod;
+    Some(Box::pin(async move {
+        let counters = record.opened(&world.shard);
+        let idle = mesh.settings.data.times.idle;
+        let until = revoke::inbound(&pod, &mesh, &permit);
+        let tally = relay(socket, Far::Hbone(stream), &counters, until, idle).await;
+        record.closed(&world.shard, &tally);
+    }))
 }
 
 /// Decides about one stream and connects the application.

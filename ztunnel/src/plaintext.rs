@@ -12,7 +12,7 @@ use ambit_transport::socket::{self, DialError};
 use tokio::net::TcpStream;
 
 use crate::application;
-use crate::capture::Captured;
+use crate::capture::{Captured, Carrying};
 use crate::mesh::{Mesh, World};
 use crate::pods::Pod;
 use crate::report::{Direction, Record};
@@ -45,28 +45,40 @@ impl Refused {
     }
 }
 
-/// The life of one plaintext connection.
-pub async fn plaintext(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
+/// The life of one plaintext connection: opened, then carried, as outbound ones are.
+pub fn plaintext(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) -> impl Future<Output = ()> {
+    let opening = Box::pin(open(captured, mesh, world));
+    async move {
+        if let Some(carrying) = opening.await {
+            carrying.await;
+        }
+    }
+}
+
+/// Decides and connects the application; `None` if it was refused, which is reported.
+async fn open(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) -> Option<Carrying> {
     let mut record = Record::captured(Direction::Inbound, &captured);
     let (client, dialled) = (captured.client, captured.dialled);
-    let Ok((pod, near, _open)) = captured.adopt() else {
-        return;
+    let Ok((pod, near, open)) = captured.adopt() else {
+        return None;
     };
     let admitted = tokio::select! {
         admitted = admit(&pod, client, dialled, &mesh, &mut record) => admitted,
         () = revoke::gone(&pod, &mesh) => Err(Refused::Gone),
     };
     match admitted {
-        Ok((permit, application)) => {
+        Ok((permit, application)) => Some(Box::pin(async move {
+            let _open = open;
             let counters = record.opened(&world.shard);
+            let idle = mesh.settings.data.times.idle;
             let until = revoke::inbound(&pod, &mesh, &permit);
-            let far = Far::Tcp(application);
-            let tally = relay(near, far, &counters, until, mesh.settings.data.times.idle).await;
+            let tally = relay(near, Far::Tcp(application), &counters, until, idle).await;
             record.closed(&world.shard, &tally);
-        }
+        })),
         Err(refused) => {
             record.failed(&world.shard, refused.reason(), &refused);
             socket::abort(near);
+            None
         }
     }
 }

@@ -177,7 +177,7 @@ impl Record {
         let (request, response) = self.near.order(tally.sent, tally.received);
         let reason = tally.ended.reason();
         if let Some(live) = self.live.take() {
-            shard.close(live, self.labels(reason));
+            shard.close(live, reason);
         }
         access::closed(&self, request, response, reason);
     }

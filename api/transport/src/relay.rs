@@ -1,20 +1,24 @@
 //! Joins two byte streams until both have ended: back-pressure, half-close and resets pass through both ways.
 
 mod direction;
+mod gate;
 mod socket_io;
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ambit_api::reason::Reason;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
 
 use crate::hbone::Stream;
 use crate::socket;
 use direction::{Across, Down, Moved, Stop, Up};
+use gate::Gated;
 
 /// Consecutive looks without a byte moved after which a relay is idle.
 const QUIET_LOOKS: u32 = 2;
@@ -90,96 +94,131 @@ impl Ended {
 
 /// Carries bytes both ways until both sides have ended, one is reset, `until` says why to stop, or nothing moved for
 /// `idle` (give or take half of it).
-///
-/// Not an `async fn`: that would keep every argument twice, and there is one of these per connection.
-pub fn relay<'a>(
+pub fn relay<U: Future<Output = Reason>>(
     near: TcpStream,
     far: Far,
-    counters: &'a Counters,
-    until: impl Future<Output = Reason> + 'a,
+    counters: &Counters,
+    until: U,
     idle: Duration,
-) -> impl Future<Output = Tally> + 'a {
+) -> Relay<'_, U> {
+    let near = Rc::new(near);
     let (tcp, far) = match far {
-        Far::Tcp(socket) => (Some(socket), FarEnd::Tcp { up: Across::default(), down: Across::default() }),
-        Far::Hbone(stream) => (None, FarEnd::Hbone { stream, up: Up::default(), down: Down::default() }),
+        Far::Tcp(socket) => {
+            (Some(Rc::new(socket)), FarEnd::Tcp { up: Across::default(), down: Across::default() })
+        }
+        Far::Hbone(mut stream) => {
+            stream.forget_headers();
+            (None, FarEnd::Hbone { stream: Box::new(stream), up: Up::default(), down: Down::default() })
+        }
     };
-    run(near, tcp, far, (counters, idle), until)
+    let joined =
+        Joined { near, tcp, far, up: Progress::Moving, down: Progress::Moving, watched: [None, None] };
+    let ends = Ends { until, quiet: Quiet::new(idle), counters };
+    Relay { joined, counters, ends: Gated::new(ends) }
 }
 
-async fn run(
-    near: TcpStream,
-    tcp: Option<TcpStream>,
-    mut far: FarEnd,
-    (counters, idle): (&Counters, Duration),
-    until: impl Future<Output = Reason>,
-) -> Tally {
-    let ended = {
-        let mut joined = Joined::new(&near, tcp.as_ref(), &mut far);
-        let mut until = pin!(until);
-        let mut quiet = pin!(quiet(counters, idle));
-        let mut near_broke = pin!(socket_io::broke(&near));
-        let mut far_broke = pin!(socket_io::broke(tcp.as_ref().unwrap_or(&near)));
-        poll_fn(|cx| {
-            // Bytes first: what has arrived is carried even if this is the last turn.
-            if let Poll::Ready(ended) = joined.poll(counters, cx) {
-                return Poll::Ready(ended);
-            }
-            let (up_stalled, down_stalled) = joined.stalled();
-            if up_stalled && near_broke.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ended::Reset(Side::Near));
-            }
-            if down_stalled && far_broke.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ended::Reset(Side::Far));
-            }
-            if let Poll::Ready(reason) = until.as_mut().poll(cx) {
-                return Poll::Ready(Ended::Cut(reason));
-            }
-            quiet.as_mut().poll(cx).map(|()| Ended::Cut(Reason::IdleTimeout))
-        })
-        .await
-    };
-    if ended != Ended::Clean {
-        reset(&near, tcp.as_ref(), &mut far);
-    }
-    Tally { sent: counters.sent(), received: counters.received(), ended }
-}
-
-/// Resets both sides, so that neither takes what it has for complete.
-fn reset(near: &TcpStream, tcp: Option<&TcpStream>, far: &mut FarEnd) {
-    socket::arm_reset(near);
-    if let Some(tcp) = tcp {
-        socket::arm_reset(tcp);
-    }
-    if let FarEnd::Hbone { stream, .. } = far {
-        stream.reset();
+pin_project_lite::pin_project! {
+    /// A relay at work; see [`relay`]. A type of its own and not an `async fn`, which would hold its arguments twice:
+    /// there is one of these per connection.
+    #[must_use = "nothing moves unless it is polled"]
+    pub struct Relay<'a, U> {
+        joined: Joined,
+        counters: &'a Counters,
+        #[pin]
+        ends: Gated<Ends<'a, U>>,
     }
 }
 
-/// Resolves when the counters stood still for `idle`. Looks twice per `idle` instead of restarting a timer per byte.
-async fn quiet(counters: &Counters, idle: Duration) {
-    let mut before = None;
-    let mut still = 0;
-    while still < QUIET_LOOKS {
-        tokio::time::sleep(idle / QUIET_LOOKS).await;
-        let now = Some((counters.sent(), counters.received()));
-        still = if now == before { still + 1 } else { 0 };
-        before = now;
+impl<U: Future<Output = Reason>> Future for Relay<'_, U> {
+    type Output = Tally;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Tally> {
+        let this = self.project();
+        // Bytes first: what has arrived is carried even if this is the last turn.
+        let ended = match this.joined.poll(this.counters, cx) {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => Ended::Cut(ready!(this.ends.poll(cx))),
+        };
+        if ended != Ended::Clean {
+            this.joined.reset();
+        }
+        Poll::Ready(Tally { sent: this.counters.sent(), received: this.counters.received(), ended })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// What ends a relay from outside.
+    struct Ends<'a, U> {
+        #[pin]
+        until: U,
+        #[pin]
+        quiet: Quiet,
+        counters: &'a Counters,
+    }
+}
+
+impl<U: Future<Output = Reason>> Future for Ends<'_, U> {
+    type Output = Reason;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reason> {
+        let this = self.project();
+        match this.until.poll(cx) {
+            Poll::Ready(reason) => Poll::Ready(reason),
+            Poll::Pending => this.quiet.poll(this.counters, cx).map(|()| Reason::IdleTimeout),
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Ready when the counters stood still for a while. Looks twice in that time instead of restarting a timer per byte.
+    struct Quiet {
+        #[pin]
+        timer: Sleep,
+        look: Duration,
+        before: Option<(u64, u64)>,
+        still: u32,
+    }
+}
+
+impl Quiet {
+    fn new(idle: Duration) -> Self {
+        let look = idle / QUIET_LOOKS;
+        Self { timer: tokio::time::sleep(look), look, before: None, still: 0 }
+    }
+
+    fn poll(self: Pin<&mut Self>, counters: &Counters, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        loop {
+            ready!(this.timer.as_mut().poll(cx));
+            let now = Some((counters.sent(), counters.received()));
+            *this.still = if now == *this.before { *this.still + 1 } else { 0 };
+            *this.before = now;
+            if *this.still >= QUIET_LOOKS {
+                return Poll::Ready(());
+            }
+            this.timer.as_mut().reset(Instant::now() + *this.look);
+        }
     }
 }
 
 /// Both ends and what is on its way between them.
-struct Joined<'a> {
-    near: &'a TcpStream,
+struct Joined {
+    near: Rc<TcpStream>,
     /// The far socket; a stream needs none.
-    tcp: &'a TcpStream,
-    far: &'a mut FarEnd,
+    tcp: Option<Rc<TcpStream>>,
+    far: FarEnd,
     up: Progress,
     down: Progress,
+    /// Watch over near and far, from when nobody has read there for the first time.
+    watched: [Option<Watch>; 2],
 }
+
+/// Ready once a socket was reset or broke.
+type Watch = Pin<Box<dyn Future<Output = ()>>>;
 
 enum FarEnd {
     Tcp { up: Across, down: Across },
-    Hbone { stream: Stream, up: Up, down: Down },
+    Hbone { stream: Box<Stream>, up: Up, down: Down },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,32 +227,29 @@ enum Progress {
     Ended,
 }
 
-impl<'a> Joined<'a> {
-    fn new(near: &'a TcpStream, tcp: Option<&'a TcpStream>, far: &'a mut FarEnd) -> Self {
-        Self { near, tcp: tcp.unwrap_or(near), far, up: Progress::Moving, down: Progress::Moving }
-    }
-
+impl Joined {
     fn poll(&mut self, counters: &Counters, cx: &mut Context<'_>) -> Poll<Ended> {
         if let Err(Stop(side)) = self.advance(counters, cx) {
             return Poll::Ready(Ended::Reset(side));
         }
         match (self.up, self.down) {
             (Progress::Ended, Progress::Ended) => Poll::Ready(Ended::Clean),
-            _ => Poll::Pending,
+            _ => self.poll_broken(cx).map(Ended::Reset),
         }
     }
 
     fn advance(&mut self, counters: &Counters, cx: &mut Context<'_>) -> Result<(), Stop> {
-        let (near, tcp) = (self.near, self.tcp);
+        let near = &*self.near;
+        let tcp = self.tcp.as_deref().unwrap_or(near);
         if self.up == Progress::Moving {
-            let moved = match self.far {
+            let moved = match &mut self.far {
                 FarEnd::Tcp { up, .. } => up.poll((near, Side::Near), (tcp, Side::Far), &counters.sent, cx),
                 FarEnd::Hbone { stream, up, .. } => up.poll(near, stream, &counters.sent, cx),
             };
             self.up = Progress::after(moved)?;
         }
         if self.down == Progress::Moving {
-            let moved = match self.far {
+            let moved = match &mut self.far {
                 FarEnd::Tcp { down, .. } => {
                     down.poll((tcp, Side::Far), (near, Side::Near), &counters.received, cx)
                 }
@@ -224,11 +260,32 @@ impl<'a> Joined<'a> {
         Ok(())
     }
 
-    /// Which directions wait for their output: nobody reads their sockets then, so they are watched for resets.
-    fn stalled(&self) -> (bool, bool) {
-        match &*self.far {
+    /// A direction that waits for its output does not read its input, which is watched for resets meanwhile.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Side> {
+        let (up, down) = match &self.far {
             FarEnd::Tcp { up, down } => (up.is_stalled(), down.is_stalled()),
             FarEnd::Hbone { up, .. } => (up.is_stalled(), false),
+        };
+        let [near, far] = &mut self.watched;
+        let watch = |socket: &Rc<TcpStream>| -> Watch { Box::pin(socket_io::broke(socket.clone())) };
+        if up && near.get_or_insert_with(|| watch(&self.near)).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Side::Near);
+        }
+        let tcp = self.tcp.as_ref().unwrap_or(&self.near);
+        if down && far.get_or_insert_with(|| watch(tcp)).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Side::Far);
+        }
+        Poll::Pending
+    }
+
+    /// Resets both sides, so that neither takes what it has for complete.
+    fn reset(&mut self) {
+        socket::arm_reset(&self.near);
+        if let Some(tcp) = &self.tcp {
+            socket::arm_reset(tcp);
+        }
+        if let FarEnd::Hbone { stream, .. } = &mut self.far {
+            stream.reset();
         }
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use ambit_api::reason::Reason;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpSocket, TcpStream};
@@ -101,7 +102,7 @@ pub enum DialError {
 
 /// A listener on the current runtime whose accepted sockets are not yet bound to any runtime, so that the worker
 /// that is to own one registers it (once) with [`adopt`].
-pub struct Listener(AsyncFd<std::net::TcpListener>);
+pub struct Listener(AsyncFd<mio::net::TcpListener>);
 
 impl Default for Keepalive {
     /// Istio's values.
@@ -192,7 +193,8 @@ impl Listener {
     /// Registers a listener with the current runtime.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        crate::sys::watch(listener).map(Self)
+        // Its `accept` makes sockets non-blocking in the same call.
+        crate::sys::watch(mio::net::TcpListener::from_std(listener)).map(Self)
     }
 
     /// Where it listens.
@@ -221,10 +223,7 @@ impl Listener {
         loop {
             let mut ready = self.0.readable().await?;
             match ready.try_io(|listener| listener.get_ref().accept()) {
-                Ok(Ok((stream, client))) => {
-                    stream.set_nonblocking(true)?;
-                    return Ok((stream, client));
-                }
+                Ok(Ok((stream, client))) => return Ok((stream.into(), client)),
                 Ok(Err(cause)) => return Err(cause),
                 Err(_would_block) => {}
             }
@@ -260,10 +259,11 @@ fn prepare(to: ServerAddr, options: &DialOptions) -> io::Result<TcpSocket> {
         socket.set_tcp_keepalive(&keepalive.into())?;
     }
     if let Some(source) = options.bind {
+        // This also lets us bind an address that is not ours; IP_FREEBIND would add nothing.
         set_transparent(&socket, source.ip())?;
-        match source {
-            SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-            SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+        if source.port() == 0 {
+            // The port is chosen when the destination is known, so that one port serves many destinations.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         }
         socket.bind(&source.into())?;
     }

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 pub(crate) trait Steady: AsRawFd {}
 
 impl Steady for OwnedFd {}
-impl Steady for std::net::TcpListener {}
+impl Steady for mio::net::TcpListener {}
 
 /// Registers a descriptor with the current runtime.
 pub(crate) fn watch<T: Steady>(io: T) -> io::Result<AsyncFd<T>> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ambit_api::labels::{Labels, Party, Reporter, Security};
+use ambit_api::reason::Reason;
 use ambit_process::metrics::Metrics;
 use ambit_transport::relay::Counters;
 use prometheus_client::collector::Collector;
@@ -118,17 +119,21 @@ impl Shard {
         Live(live)
     }
 
-    /// An open connection ended; `labels` say how.
-    pub fn close(&self, live: Live, labels: Labels) {
+    /// An open connection ended: well, or for a reason.
+    pub fn close(&self, live: Live, ended: Option<Reason>) {
         let mut counted = self.lock();
-        if let Some((opened_as, connection)) = counted.live.remove(&live.0) {
-            let (request, response) = connection.bytes();
-            // Bytes stay with the labels they were shown under while the connection was open: a counter never falls.
-            let series = counted.series(opened_as);
-            series.request += request;
-            series.response += response;
+        let Some((labels, connection)) = counted.live.remove(&live.0) else { return };
+        let (request, response) = connection.bytes();
+        // Bytes stay with the labels they were shown under while the connection was open: a counter never falls.
+        let well = ended.is_none();
+        let otherwise = ended.map(|reason| Labels { ended: Some(reason), ..labels.clone() });
+        let series = counted.series(labels);
+        series.request += request;
+        series.response += response;
+        series.closed += u64::from(well);
+        if let Some(labels) = otherwise {
+            counted.series(labels).closed += 1;
         }
-        counted.series(labels).closed += 1;
     }
 
     /// A connection never opened.

@@ -48,9 +48,14 @@ impl Stream {
         Self { send, recv, headers, place }
     }
 
-    /// The headers the peer's answer carried (client side); empty on the server side.
+    /// The headers the peer's answer carried (client side); empty on the server side, and once bytes are relayed.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// Gives the memory of the answer's headers back.
+    pub(crate) fn forget_headers(&mut self) {
+        self.headers = HeaderMap::new();
     }
 
     /// The next chunk; `None` after the peer ended its data. Its credit is given back with [`Stream::release`].

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use nix::sys::socket::{MsgFlags, recv};
@@ -58,6 +59,6 @@ pub(super) fn finish(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// Resolves when the socket was reset or broke, also while nobody reads it.
-pub(super) async fn broke(socket: &TcpStream) {
+pub(super) async fn broke(socket: Rc<TcpStream>) {
     while socket.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
 }
