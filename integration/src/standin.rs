@@ -7,6 +7,13 @@ mod serve;
 /// First argument that makes a program one of the stand-ins.
 pub(crate) const MARKER: &str = "ambit-lab-stand-in";
 
+/// A command that starts one of them, as in `["echo", "--port=8080"]`; for programs that call
+/// [`sandbox::enter`](crate::sandbox::enter) or `stand_in` first.
+pub fn command(arguments: &[&str]) -> std::process::Command {
+    let arguments: Vec<_> = arguments.iter().map(|word| (*word).to_owned()).collect();
+    crate::process::stand_in(&arguments)
+}
+
 /// Runs the stand-in named by the first argument and returns its exit code.
 pub fn run(arguments: &[String]) -> i32 {
     let Some((name, arguments)) = arguments.split_first() else { return 64 };
