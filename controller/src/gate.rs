@@ -1,9 +1,10 @@
 //! The one door in front of both gRPC services: token → caller → node proxy. Each refusal is logged with its reason.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ambit_api::identity::TrustDomain;
+use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -11,6 +12,9 @@ use crate::ca::grant::{self, NodeProxy, Refused, Rules};
 use crate::ca::pods::Pods;
 use crate::ca::tokens::{Account, Caller, TokenError, Verifier};
 use crate::xds::metrics::{ServerMetrics, Service};
+
+/// The clock may jump: who is in is looked at again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Decides who comes in.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Facts {
     pub pods: Pods,
     /// The mesh's trust domain.
     pub trust_domain: TrustDomain,
+    /// Told of every change.
+    pub changed: watch::Sender<()>,
 }
 
 /// Why somebody is turned away.
@@ -56,6 +62,43 @@ impl Gate {
     pub fn node_proxy(&self, metadata: &MetadataMap) -> Result<NodeProxy, Turned> {
         let caller = self.caller(metadata)?;
         Ok(self.with_rules(|rules| grant::node_proxy(&caller, None, rules))?)
+    }
+
+    /// Resolves when a caller that was let in would not be any more: its token has ended, or its pod.
+    pub async fn revoked(&self, caller: &Caller) -> Turned {
+        let mut changes = self.changes();
+        loop {
+            let now = SystemTime::now();
+            let Ok(left) = caller.expires.duration_since(now) else {
+                return TokenError::Expired(now.duration_since(caller.expires).unwrap_or_default()).into();
+            };
+            if let Err(why) = self.with_rules(|rules| grant::node_proxy(caller, None, rules)) {
+                return why.into();
+            }
+            // The clock may jump. A change that comes while we look is seen by the next wait.
+            let _ = tokio::time::timeout(left.min(LOOK_AGAIN), changes.changed()).await;
+        }
+    }
+
+    /// Decides again with each change until the answer is yes or `within` has passed: what a caller asks about may be on its way
+    /// to us.
+    pub async fn decide_within<T>(
+        &self,
+        within: Duration,
+        decide: impl Fn(Rules<'_>) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        let mut changes = self.changes();
+        let ends = tokio::time::Instant::now() + within;
+        loop {
+            let decided = self.with_rules(&decide);
+            if decided.is_ok() || tokio::time::timeout_at(ends, changes.changed()).await.is_err() {
+                return decided;
+            }
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).changed.subscribe()
     }
 
     /// Runs a decision on the pods of this moment.
@@ -86,5 +129,90 @@ impl Turned {
             Self::Token(why) => why.public(),
             Self::Grant(why) => why.public(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::pin::pin;
+
+    use super::*;
+    use crate::ca::pods::{Phase, PodFact};
+    use crate::ca::tokens::{BoundPod, Expected};
+
+    fn gate() -> Gate {
+        let expected = Expected { issuer: "us".to_owned(), audience: "istio-ca".to_owned() };
+        Gate {
+            verifier: Verifier::new(PathBuf::from("unused"), expected),
+            trusted: vec![Account { namespace: "mesh".to_owned(), name: "ztunnel".to_owned() }],
+            facts: Arc::default(),
+            metrics: ServerMetrics::default(),
+        }
+    }
+
+    fn change(gate: &Gate, change: impl FnOnce(&mut Pods)) {
+        let mut facts = gate.facts.write().unwrap();
+        change(&mut facts.pods);
+        facts.changed.send_replace(());
+    }
+
+    fn pod(name: &str, account: &str) -> PodFact {
+        PodFact {
+            namespace: "mesh".to_owned(),
+            name: name.to_owned(),
+            uid: format!("u-{name}"),
+            service_account: account.to_owned(),
+            node: "n1".to_owned(),
+            phase: Phase::Live,
+        }
+    }
+
+    async fn pending<T>(future: &mut (impl Future<Output = T> + Unpin)) {
+        tokio::select! {
+            biased;
+            _ = future => panic!("decided already"),
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_decision_waits_for_what_it_is_about() {
+        let gate = gate();
+        let there = |rules: Rules<'_>| match rules.pods.running("n1", "mesh", "late") {
+            0 => Err(Refused::NothingAsked),
+            count => Ok(count),
+        };
+        let mut decision = pin!(gate.decide_within(Duration::from_secs(600), there));
+        pending(&mut decision).await;
+        change(&gate, |pods| pods.insert(pod("other", "other")));
+        pending(&mut decision).await;
+        change(&gate, |pods| pods.insert(pod("late-1", "late")));
+        assert_eq!(decision.await, Ok(1));
+        change(&gate, |pods| pods.remove("mesh", "late-1"));
+        assert_eq!(gate.decide_within(Duration::from_millis(5), there).await, Err(Refused::NothingAsked));
+    }
+
+    #[tokio::test]
+    async fn who_is_in_stays_until_pod_or_token_end() {
+        let gate = gate();
+        let mut caller = Caller {
+            account: gate.trusted[0].clone(),
+            pod: BoundPod { name: "z".to_owned(), uid: "u-z".to_owned() },
+            node: None,
+            expires: SystemTime::now() + Duration::from_secs(600),
+        };
+        change(&gate, |pods| pods.insert(pod("z", "ztunnel")));
+        {
+            let mut revoked = pin!(gate.revoked(&caller));
+            pending(&mut revoked).await;
+            change(&gate, |pods| pods.insert(pod("other", "other")));
+            pending(&mut revoked).await;
+            change(&gate, |pods| pods.remove("mesh", "z"));
+            assert_eq!(revoked.await.label(), "pod_gone");
+        }
+        change(&gate, |pods| pods.insert(pod("z", "ztunnel")));
+        caller.expires = SystemTime::now() + Duration::from_millis(5);
+        assert_eq!(gate.revoked(&caller).await.label(), "token_expired");
     }
 }

@@ -144,6 +144,7 @@ impl<T: Translate> Pipeline<T> {
                 Change::Deleted(_) | Change::Invalid(_) => {}
             }
         }
+        facts.changed.send_replace(());
     }
 }
 

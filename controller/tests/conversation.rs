@@ -18,7 +18,7 @@ fn names(push: &Push) -> (Vec<&str>, Vec<&str>) {
         Push::Address { upserts, removed } => {
             (upserts.iter().map(|one| &*one.name).collect(), removed.iter().map(|name| &**name).collect())
         }
-        Push::Authorization { upserts, removed } => {
+        Push::Authorization { upserts, removed, .. } => {
             (upserts.iter().map(|one| &*one.name).collect(), removed.iter().map(|name| &**name).collect())
         }
     }
@@ -125,6 +125,21 @@ async fn no_configuration_and_no_certificate_without_a_good_token() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token_and_with_its_pod() {
+    let controller = Controller::start("revoked").await;
+    controller.publish([policy("a/p", 1)], [workload("one", 1)]);
+    // Clocks may differ by ten seconds: this one is good for two more.
+    let ending = TokenSpec { expires_in: -8, ..TokenSpec::ztunnel("node-a") };
+    let target = controller.target(Some(controller.issuer.sign(&ending)));
+    let end = conversation::harness::last_answer(&target, || ()).await;
+    assert!(end.contains("Unauthenticated") && end.contains("expired"), "{end}");
+
+    let target = controller.target(Some(controller.issuer.sign(&TokenSpec::ztunnel("node-a"))));
+    let end = conversation::harness::last_answer(&target, || controller.without_ztunnel()).await;
+    assert!(end.contains("Unauthenticated") && end.contains("does not exist"), "{end}");
 }
 
 #[tokio::test]

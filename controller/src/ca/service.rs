@@ -6,25 +6,45 @@ use std::time::{Duration, SystemTime};
 use ambit_api::identity::Identity;
 use ambit_api::wire::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use prost_types::value::Kind;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::authority::{Authority, SignError};
-use super::grant;
+use super::grant::{self, Granted, NodeProxy, Refused, Rules};
 use crate::gate::{Gate, Turned};
 use crate::rpc::auth::istio_certificate_service_server::IstioCertificateService;
 use crate::xds::metrics::Service;
+
+/// How long a request waits for its pod to be seen here.
+const POD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Requests that may wait so at once.
+const WAITERS: usize = 64;
 
 /// The service.
 #[derive(Clone)]
 pub struct Certificates {
     gate: Arc<Gate>,
     authority: Arc<Authority>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Certificates {
     /// Signs with `authority` for whom `gate` lets in.
     pub fn new(gate: Arc<Gate>, authority: Arc<Authority>) -> Self {
-        Self { gate, authority }
+        Self { gate, authority, waiting: Arc::new(Semaphore::new(WAITERS)) }
+    }
+
+    /// A node may hear of its pod before we do: such a request waits a moment, as long as not too many do.
+    async fn granted(&self, proxy: &NodeProxy, asked: Option<&Identity>) -> Result<Granted, Refused> {
+        let decide = |rules: Rules<'_>| grant::certificate(proxy, asked, rules);
+        match self.gate.with_rules(decide) {
+            Err(why @ Refused::NotOnNode { .. }) => match self.waiting.try_acquire() {
+                Ok(_place) => self.gate.decide_within(POD_WITHIN, decide).await,
+                Err(_) => Err(why),
+            },
+            decided => decided,
+        }
     }
 
     fn unsigned(&self, why: &SignError) -> Status {
@@ -48,8 +68,7 @@ impl IstioCertificateService for Certificates {
         let refuse = |why: Turned| self.gate.turn_away(Service::Certificates, &why);
         let proxy = self.gate.node_proxy(request.metadata()).map_err(refuse)?;
         let asked = asked(request.get_ref());
-        let granted = self.gate.with_rules(|rules| grant::certificate(&proxy, asked.as_ref(), rules));
-        let granted = granted.map_err(|why| refuse(why.into()))?;
+        let granted = self.granted(&proxy, asked.as_ref()).await.map_err(|why| refuse(why.into()))?;
         let ttl = u64::try_from(request.get_ref().validity_duration).ok().map(Duration::from_secs);
         let cert_chain = self
             .authority

@@ -15,6 +15,9 @@ use serde::Deserialize;
 /// Clocks of issuer and controller may differ by this.
 const LEEWAY: Duration = Duration::from_secs(10);
 
+/// No token lives to the year 9999.
+const FAR: Duration = Duration::from_secs(250_000_000_000);
+
 /// A longer text is no token of ours.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
@@ -48,6 +51,8 @@ pub struct Caller {
     pub pod: BoundPod,
     /// The node its token names, where the issuer writes one.
     pub node: Option<String>,
+    /// When its token ends, with the leeway for clocks.
+    pub expires: SystemTime,
 }
 
 /// Whose tokens are taken.
@@ -274,7 +279,9 @@ pub fn verify(
         return Err(TokenError::Audience(audiences));
     }
     in_time(claims.exp, claims.nbf, now)?;
-    whose(&claims.sub, claims.kubernetes)
+    // Far enough away for anybody, where the claim is beyond what a clock can show.
+    let expires = Duration::try_from_secs_f64(claims.exp).unwrap_or(FAR) + LEEWAY;
+    whose(&claims.sub, claims.kubernetes, SystemTime::UNIX_EPOCH + expires.min(FAR))
 }
 
 fn signed(token: &str, keys: &JwkSet) -> Result<Claims, TokenError> {
@@ -334,7 +341,7 @@ fn in_time(exp: f64, nbf: Option<f64>, now: SystemTime) -> Result<(), TokenError
 }
 
 /// Subject and Kubernetes' own claims must say the same.
-fn whose(subject: &str, kubernetes: Option<Kubernetes>) -> Result<Caller, TokenError> {
+fn whose(subject: &str, kubernetes: Option<Kubernetes>, expires: SystemTime) -> Result<Caller, TokenError> {
     let account = subject
         .strip_prefix("system:serviceaccount:")
         .and_then(|rest| rest.split_once(':'))
@@ -351,6 +358,7 @@ fn whose(subject: &str, kubernetes: Option<Kubernetes>) -> Result<Caller, TokenE
             account,
             pod: BoundPod { name: pod.name, uid: pod.uid },
             node: claims.node.map(|node| node.name),
+            expires,
         }),
         _ => Err(TokenError::NotPodBound(account)),
     }

@@ -1,6 +1,6 @@
 //! The delta xDS service: one task per stream that steps its [`Session`] and does what it says.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -102,6 +102,8 @@ impl Serving {
     ) {
         let latest = snapshots.borrow_and_update().clone();
         let mut session = Session::new(latest);
+        let (gate, caller) = (self.gate.clone(), self.caller.clone());
+        let mut revoked = pin!(gate.revoked(&caller));
         loop {
             let input = tokio::select! {
                 request = requests.message() => match request {
@@ -114,6 +116,10 @@ impl Serving {
                 },
                 () = until(session.wake_at()) => Input::Tick,
                 () = self.responses.closed() => break,
+                why = &mut revoked => {
+                    let _ = self.responses.try_send(Err(self.gate.turn_away(Service::Discovery, &why)));
+                    break;
+                }
                 _ = self.stopping.changed() => {
                     let _ = self.responses.try_send(Err(Status::unavailable("the controller is stopping")));
                     break;

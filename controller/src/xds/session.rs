@@ -17,8 +17,9 @@ use crate::snapshot::{Resource, Snapshot};
 /// A proxy that has not answered after this is overdue: nobody else waits for it any longer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Addresses are held back this long for a stream that has not asked for Authorizations.
-pub const POLICIES_FIRST: Duration = Duration::from_secs(2);
+/// Addresses are not sent to a stream that does not ask for Authorizations: it would serve pods without their policies.
+/// (Ztunnels, Istio's too, ask for both at once.) It is sent away after this, so that somebody notices.
+pub const POLICIES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A stream may ask for this many names one by one.
 pub const MAX_NAMES: usize = 10_000;
@@ -77,7 +78,7 @@ pub enum Effect {
     Overdue(Kind),
     /// A type we do not serve.
     UnknownType(String),
-    /// End the stream: it asks for too much.
+    /// End the stream: it asks for too much, or for too little.
     Refuse(&'static str),
 }
 
@@ -128,7 +129,8 @@ impl Session {
     /// When to come back with [`Input::Tick`].
     pub fn wake_at(&self) -> Option<Instant> {
         let answer = self.waiting.as_ref().and_then(|waiting| waiting.due);
-        let held_back = self.opened.map(|opened| opened + POLICIES_FIRST).filter(|_| self.policies_missing());
+        let held_back =
+            self.opened.map(|opened| opened + POLICIES_WITHIN).filter(|_| self.policies_missing());
         answer.into_iter().chain(held_back).min()
     }
 
@@ -202,6 +204,10 @@ impl Session {
             waiting.due = None;
             effects.push(Effect::Overdue(waiting.kind));
         }
+        if self.policies_missing() && self.opened.is_some_and(|opened| now >= opened + POLICIES_WITHIN) {
+            effects
+                .push(Effect::Refuse("Addresses are sent to those only who subscribe to Authorizations too"));
+        }
     }
 
     fn policies_missing(&self) -> bool {
@@ -213,7 +219,7 @@ impl Session {
     fn advance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         while self.waiting.is_none() {
             let Some(pass) = &mut self.pass else {
-                if !self.plan(now) {
+                if !self.plan() {
                     return;
                 }
                 continue;
@@ -232,10 +238,9 @@ impl Session {
     }
 
     /// Begins a pass if there is something to tell.
-    fn plan(&mut self, now: Instant) -> bool {
+    fn plan(&mut self) -> bool {
         let news = self.done != Some(self.latest.generation) || self.changed == Dirty::Subscriptions;
-        let waited = self.opened.is_some_and(|opened| now >= opened + POLICIES_FIRST);
-        if !news || self.subscriptions.is_empty() || (self.policies_missing() && !waited) {
+        if !news || self.subscriptions.is_empty() || self.policies_missing() {
             return false;
         }
         self.changed = Dirty::No;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ambit_api::identity::{Identity, TrustDomain};
 use ambit_api::wire::core::Node as WireNode;
-use ambit_api::wire::discovery::DeltaDiscoveryRequest;
+use ambit_api::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use ambit_api::wire::security::Authorization;
 use ambit_api::wire::workload::{Address, Workload, address};
 use ambit_discovery::channel::{self, Credential, RootSource, Target, TokenSource};
@@ -32,6 +32,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tonic::{Status, Streaming};
 
 const ISSUER: &str = "https://issuer.test";
 
@@ -64,6 +65,7 @@ pub(crate) struct Controller {
     pub(crate) proxies: Proxies,
     pub(crate) issuer: Issuer,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    facts: Arc<RwLock<Facts>>,
     dir: PathBuf,
     port: u16,
     roots: String,
@@ -146,7 +148,8 @@ impl Controller {
         std::fs::write(dir.join("jwks.json"), issuer.keys()).expect("keys");
         let (snapshots, _) = watch::channel(Arc::new(Snapshot::default()));
         let (proxies, roots) = (Proxies::default(), String::new());
-        let mut controller = Self { proxies, issuer, snapshots, dir, port: 0, roots, running: None };
+        let facts = Arc::new(RwLock::new(facts()));
+        let mut controller = Self { proxies, issuer, snapshots, facts, dir, port: 0, roots, running: None };
         controller.restart().await;
         controller
     }
@@ -159,7 +162,7 @@ impl Controller {
         let gate = Arc::new(Gate {
             verifier: Verifier::new(self.dir.join("jwks.json"), expected),
             trusted: vec!["ambit-system/ztunnel".parse().expect("an account")],
-            facts: Arc::new(RwLock::new(facts())),
+            facts: self.facts.clone(),
             metrics: ServerMetrics::default(),
         });
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("a port");
@@ -202,6 +205,13 @@ impl Controller {
                 authorizations: policies.into_iter().map(named).collect(),
             });
         });
+    }
+
+    /// The ztunnel's pod is deleted.
+    pub(crate) fn without_ztunnel(&self) {
+        let mut facts = self.facts.write().expect("not poisoned");
+        facts.pods.remove("ambit-system", "ztunnel-a");
+        facts.changed.send_replace(());
     }
 
     pub(crate) fn target(&self, token: Option<String>) -> Target {
@@ -279,7 +289,32 @@ pub(crate) async fn first_answer_as(target: &Target, Node::Named(node): Node) ->
     subscribe(target, WireNode { metadata: Some(metadata), ..Default::default() }).await
 }
 
+/// How a stream ends that was served once; `then` is called in between.
+pub(crate) async fn last_answer(target: &Target, then: impl FnOnce()) -> String {
+    let mut responses = open(target, WireNode::default()).await.expect("let in");
+    assert!(responses.message().await.expect("served").is_some());
+    then();
+    let last = async {
+        loop {
+            match responses.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return "a clean end".to_owned(),
+                Err(status) => return format!("{:?}: {}", status.code(), status.message()),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, last).await.expect("in time")
+}
+
 async fn subscribe(target: &Target, node: WireNode) -> Result<(), String> {
+    let answer = async { open(target, node).await?.message().await };
+    let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time");
+    answer
+        .map(|response| assert!(response.is_some()))
+        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+}
+
+async fn open(target: &Target, node: WireNode) -> Result<Streaming<DeltaDiscoveryResponse>, Status> {
     let channel = channel::connect(target).await.expect("TLS stands without a token");
     let credential = Credential::new(target).expect("headers");
     let mut client = AggregatedDiscoveryServiceClient::with_interceptor(channel, credential);
@@ -289,14 +324,7 @@ async fn subscribe(target: &Target, node: WireNode) -> Result<(), String> {
         ..Default::default()
     });
     let requests = tokio_stream::StreamExt::chain(tokio_stream::iter(requests), tokio_stream::pending());
-    let answer = async {
-        let mut responses = client.delta_aggregated_resources(requests).await?.into_inner();
-        responses.message().await
-    };
-    let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time");
-    answer
-        .map(|response| assert!(response.is_some()))
-        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+    Ok(client.delta_aggregated_resources(requests).await?.into_inner())
 }
 
 /// A certificate, or the CA's refusal.

@@ -43,8 +43,8 @@ fn granted() -> Granted {
     let domain = TrustDomain::default();
     let rules = Rules { trusted: &trusted, trust_domain: &domain, pods: &pods };
     let pod = BoundPod { name: "ztunnel-a".to_owned(), uid: "u".to_owned() };
-    let proxy =
-        node_proxy(&Caller { account: trusted[0].clone(), pod, node: None }, None, rules).expect("a proxy");
+    let caller = Caller { account: trusted[0].clone(), pod, node: None, expires: SystemTime::UNIX_EPOCH };
+    let proxy = node_proxy(&caller, None, rules).expect("a proxy");
     certificate(&proxy, Some(&WEB.parse().expect("an identity")), rules).expect("granted")
 }
 

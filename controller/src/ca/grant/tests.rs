@@ -28,7 +28,12 @@ fn pods() -> Pods {
 
 fn caller(who: &str, pod: &str, uid: &str, node: Option<&str>) -> Caller {
     let pod = BoundPod { name: pod.to_owned(), uid: uid.to_owned() };
-    Caller { account: account(who), pod, node: node.map(str::to_owned) }
+    Caller {
+        account: account(who),
+        pod,
+        node: node.map(str::to_owned),
+        expires: std::time::SystemTime::UNIX_EPOCH,
+    }
 }
 
 #[test]

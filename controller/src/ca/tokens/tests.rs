@@ -56,6 +56,7 @@ fn a_good_token_says_who_calls() {
     let caller = verify(&sign(&key, &claims()), &jwks(&[&key]), &expected(), now()).expect("good");
     assert_eq!((caller.account.to_string().as_str(), caller.pod.uid.as_str()), ("ambit-system/ztunnel", "u"));
     assert_eq!(caller.node.as_deref(), Some("node-a"));
+    assert_eq!(caller.expires, now() + Duration::from_secs(600) + LEEWAY);
 }
 
 #[test]

@@ -102,12 +102,21 @@ fn addresses_wait_for_the_answer_to_policies_and_policies_leave_last() {
 }
 
 #[test]
-fn a_stream_without_policies_gets_addresses_after_a_while() {
+fn a_stream_without_policies_gets_no_addresses_and_is_sent_away() {
     let mut stream = Stream::new(snapshot(1, &[], &[("w", "1")]));
-    stream.request(A, |_| ());
+    assert_eq!(stream.request(A, |_| ()), []);
+    assert_eq!(stream.step(Input::Snapshot(snapshot(2, &[("p", "1")], &[("w", "2")]))), []);
     let wake = stream.session.wake_at().expect("a time to come back");
     stream.now = wake;
-    assert_eq!(one(&stream.step(Input::Tick)).1, ["w"]);
+    let effects = stream.step(Input::Tick);
+    assert!(matches!(effects[..], [Effect::Refuse(_)]), "{effects:?}");
+    // One that asks in time is served, policies first.
+    let mut late = Stream::new(snapshot(1, &[("p", "1")], &[("w", "1")]));
+    late.request(A, |_| ());
+    late.now += POLICIES_WITHIN - Duration::from_millis(1);
+    assert_eq!(late.step(Input::Tick), []);
+    let policies = one(&late.request(P, |_| ()));
+    assert_eq!((policies.0, one(&late.ack(&policies)).1), (P, vec!["w".to_owned()]));
 }
 
 #[test]
