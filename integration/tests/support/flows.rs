@@ -113,7 +113,16 @@ impl Ends {
     }
 
     /// One direction ends, the other goes on and then ends cleanly too.
-    pub(crate) fn half_close(mut self, first: First) -> Check {
+    pub(crate) fn half_close(self, first: First) -> Check {
+        let (mut one, mut other) = self.last_words(first)?;
+        say(&mut other, &mut one, b"goes on")?;
+        other.shutdown(Shutdown::Write)?;
+        let after = one.read(&mut [0; 1])?;
+        check(after == 0, || format!("{first:?} ended first, then {after} bytes more"))
+    }
+
+    /// One direction ends, and everything that was said arrives before that end. Returns both, that end first.
+    pub(crate) fn last_words(mut self, first: First) -> Result<(TcpStream, TcpStream), Failed> {
         self.talk()?;
         let (mut one, mut other) = self.in_order(first);
         one.write_all(b"last words")?;
@@ -121,10 +130,7 @@ impl Ends {
         let mut text = String::new();
         other.read_to_string(&mut text)?;
         check(text == "last words", || format!("{first:?} ended after {text:?}"))?;
-        say(&mut other, &mut one, b"goes on")?;
-        other.shutdown(Shutdown::Write)?;
-        let after = one.read(&mut [0; 1])?;
-        check(after == 0, || format!("{first:?} ended first, then {after} bytes more"))
+        Ok((one, other))
     }
 
     /// An end is reset: what the other end sees.
