@@ -21,7 +21,7 @@ use ambit_transport::trust::Accepted;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::limit::Limits;
+use crate::limit::{Handshakes, Limits};
 use crate::mesh::{Mesh, World};
 use crate::pods::Pods;
 use crate::report::Report;
@@ -57,6 +57,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let mesh = Arc::new(Mesh {
         report: Report::new(&metrics, workers.len()),
         limits: limits(&settings),
+        handshakes: Handshakes::new(settings.data.max_handshakes),
         hbone: hbone::Settings {
             connect_timeout: settings.data.times.connect.saturating_mul(2),
             idle_timeout: settings.data.times.tunnel_idle,

@@ -76,7 +76,11 @@ async fn accept(listener: std::net::TcpListener, direction: Direction, pod: Arc<
     loop {
         tokio::select! {
             biased;
-            (stream, client) = listener.accept() => arrive(stream, client, direction, &pod, &mesh),
+            (stream, client) = listener.accept() => {
+                arrive(stream, client, direction, &pod, &mesh);
+                // A flood at one listener must not keep its worker from everybody else.
+                tokio::task::consume_budget().await;
+            }
             // Only once the queue is empty: what the kernel has accepted for us would be reset otherwise.
             () = &mut ended => return,
         }

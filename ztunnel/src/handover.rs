@@ -64,6 +64,10 @@ async fn session(
     backoff: &mut Backoff,
 ) -> Result<(), Broken> {
     let connection = Socket::connect(socket)?;
+    // Whoever hands over namespaces decides whose identity we lend.
+    if !connection.peer()?.is_trusted() {
+        return Err(Broken::Protocol("the socket is served by neither root nor our own user"));
+    }
     let hello = ZdsHello { version: zds::Version::V1.into(), ambit_version: AMBIT_VERSION };
     connection.send(&hello.encode_to_vec(), None).await?;
     let mut listed = Some(HashSet::new());

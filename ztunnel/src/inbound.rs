@@ -20,6 +20,7 @@ use crate::application;
 use crate::capture::{Captured, Carrying};
 use crate::dial::{self, DialFailed};
 use crate::headers;
+use crate::limit::Open;
 use crate::mesh::{Mesh, World};
 use crate::pods::Pod;
 use crate::report::{Direction, Record};
@@ -49,6 +50,8 @@ enum Refused {
     Dial(#[from] DialError),
     #[error("the pod is gone")]
     Gone,
+    #[error("too many connections of this pod, or of all pods, are open")]
+    Overloaded,
 }
 
 /// Why a tunnel was not accepted.
@@ -58,6 +61,8 @@ enum Rejected {
     Certificate(#[from] DialFailed),
     #[error("{0}")]
     Tls(#[from] TlsError),
+    #[error("too many TLS handshakes of this peer, or of all peers, are under way")]
+    Overloaded,
 }
 
 impl Refused {
@@ -69,6 +74,7 @@ impl Refused {
             Self::Denied(denied) => denied.reason,
             Self::Dial(failed) => failed.reason(),
             Self::Gone => Reason::PodGone,
+            Self::Overloaded => Reason::Overloaded,
         }
     }
 }
@@ -78,6 +84,7 @@ impl Rejected {
         match self {
             Self::Certificate(failed) => failed.reason(),
             Self::Tls(failed) => failed.reason(),
+            Self::Overloaded => Reason::Overloaded,
         }
     }
 }
@@ -91,7 +98,7 @@ pub async fn tunnel(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
     };
     let arrived = Arrived { pod: pod.clone(), client, local };
     let accepted = tokio::select! {
-        accepted = accept(&pod, socket, &mesh) => accepted,
+        accepted = accept(&pod, socket, client, &mesh) => accepted,
         () = revoke::gone(&pod, &mesh) => return,
     };
     let (stream, peer) = match accepted {
@@ -119,8 +126,14 @@ pub async fn tunnel(captured: Captured, mesh: Arc<Mesh>, world: Rc<World>) {
 async fn accept(
     pod: &Pod,
     socket: tokio::net::TcpStream,
+    client: ClientAddr,
     mesh: &Mesh,
 ) -> Result<(tls::TlsStream, tls::Peer), Rejected> {
+    let Some(_under_way) = mesh.handshakes.begin(client.ip()) else {
+        mesh.report.shed();
+        socket::abort(socket);
+        return Err(Rejected::Overloaded);
+    };
     let held = dial::certificate(pod, mesh).await?;
     Ok(tls::accept(socket, held.server.clone(), mesh.settings.data.times.connect).await?)
 }
@@ -138,7 +151,14 @@ fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) ->
 /// Answers one stream; `None` if it was refused, which is reported.
 async fn open(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) -> Option<Carrying> {
     let mut record = Record::inbound(&arrived.pod, arrived.client, arrived.local, &ask.peer.identity);
+    // A tunnel may carry a thousand streams: each counts like a connection of its own.
+    let open = Open::admit(&mesh, &arrived.pod);
+    if open.is_none() {
+        mesh.report.shed();
+    }
     let admitted = tokio::select! {
+        biased;
+        () = std::future::ready(()), if open.is_none() => Err(Refused::Overloaded),
         admitted = admit(&ask, &arrived, &mesh, &mut record) => admitted,
         () = revoke::gone(&arrived.pod, &mesh) => Err(Refused::Gone),
     };
@@ -162,6 +182,7 @@ async fn open(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) -> 
     };
     let pod = arrived.pod;
     Some(Box::pin(async move {
+        let _open = open;
         let counters = record.opened(&world.shard);
         let idle = mesh.settings.data.times.idle;
         let until = revoke::inbound(&pod, &mesh, &permit);

@@ -1,7 +1,10 @@
-//! Limits on open connections: of the process, and of one pod so that it cannot starve its neighbours.
+//! Limits: open connections and streams of the process, and of one pod so that it cannot starve its neighbours; TLS
+//! handshakes under way, and those of one peer.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::mesh::Mesh;
 use crate::pods::Pod;
@@ -14,7 +17,7 @@ pub struct Open {
 }
 
 impl Open {
-    /// Takes a place for one connection of a pod; `None` when a limit is reached.
+    /// Takes a place for one connection of a pod, or one stream of a tunnel to it; `None` when a limit is reached.
     pub fn admit(mesh: &Mesh, pod: &Pod) -> Option<Self> {
         let open = Self { process: mesh.open.clone(), pod: pod.open.clone() };
         // Counted first and given back by drop on refusal, so that two arrivals cannot share the last place.
@@ -28,6 +31,66 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.process.fetch_sub(1, Ordering::Relaxed);
         self.pod.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// TLS handshakes that peers have begun and not finished. They cost memory and a timer before we know who asks, so one
+/// peer that begins many holds up itself alone.
+#[derive(Clone, Debug)]
+pub struct Handshakes {
+    under_way: Arc<Mutex<UnderWay>>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    total: usize,
+    of_peer: HashMap<IpAddr, usize>,
+}
+
+/// One handshake; over when dropped.
+#[derive(Debug)]
+pub struct Handshake {
+    of: Handshakes,
+    peer: IpAddr,
+}
+
+/// One peer may have this part of all handshakes.
+const PEERS_PART: usize = 8;
+
+impl Handshakes {
+    /// At most `limit` at once.
+    pub fn new(limit: usize) -> Self {
+        Self { under_way: Arc::default(), limit }
+    }
+
+    /// Takes a place for a handshake with `peer`; `None` when there are too many.
+    pub fn begin(&self, peer: IpAddr) -> Option<Handshake> {
+        let mut under_way = self.lock();
+        let own = under_way.of_peer.get(&peer).copied().unwrap_or(0);
+        if under_way.total >= self.limit || own >= (self.limit / PEERS_PART).max(1) {
+            return None;
+        }
+        under_way.total += 1;
+        under_way.of_peer.insert(peer, own + 1);
+        Some(Handshake { of: self.clone(), peer })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        let mut under_way = self.of.lock();
+        under_way.total -= 1;
+        if let Some(own) = under_way.of_peer.get_mut(&self.peer) {
+            *own -= 1;
+            if *own == 0 {
+                under_way.of_peer.remove(&self.peer);
+            }
+        }
     }
 }
 
@@ -56,6 +119,23 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_peer_takes_its_part_of_the_handshakes_and_all_together_the_limit() {
+        let handshakes = Handshakes::new(16);
+        let peer = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let begin = |last| handshakes.begin(peer(last));
+        let mut held: Vec<_> = (0..8).flat_map(|last| [begin(last), begin(last)]).flatten().collect();
+        assert_eq!(held.len(), 16);
+        assert!(begin(9).is_none(), "the limit of all");
+        held.remove(0);
+        assert!(begin(1).is_none(), "this peer's part");
+        assert!(begin(9).is_some(), "a place was given back");
+        held.clear();
+        assert!(handshakes.lock().of_peer.is_empty(), "nothing is kept of peers that are done");
+        assert_eq!(handshakes.lock().total, 0);
+        assert!(Handshakes::new(1).begin(peer(1)).is_some(), "at least one");
+    }
 
     #[test]
     fn limits_follow_settings_and_descriptors() {

@@ -13,7 +13,7 @@ use ambit_transport::hbone;
 use ambit_transport::hbone::pool::{Directory, Pool};
 
 use crate::dial::TunnelFailed;
-use crate::limit::Limits;
+use crate::limit::{Handshakes, Limits};
 use crate::report::{Report, Shard};
 use crate::settings::Settings;
 
@@ -35,6 +35,8 @@ pub struct Mesh {
     pub drain: Watch,
     /// Limits on open connections.
     pub limits: Limits,
+    /// Inbound TLS handshakes under way.
+    pub handshakes: Handshakes,
     /// HTTP/2 parameters of tunnels.
     pub hbone: hbone::Settings,
     /// Open connections of the whole process.

@@ -79,6 +79,8 @@ pub struct Data {
     pub max_connections: usize,
     /// Open connections of one pod before its new ones are shed.
     pub max_connections_per_pod: usize,
+    /// Inbound TLS handshakes under way before new ones are refused.
+    pub max_handshakes: usize,
 }
 
 /// Bounds on time.
@@ -213,6 +215,11 @@ impl Data {
                 "AMBIT_MAX_CONNECTIONS_PER_POD",
                 0,
                 "open connections of one pod before its new ones are shed; 0 is half of the total",
+            ),
+            max_handshakes: reader.number(
+                "AMBIT_MAX_HANDSHAKES",
+                1024,
+                "inbound TLS handshakes under way before new ones are refused; an eighth of it for one peer",
             ),
         }
     }

@@ -50,7 +50,8 @@ pub struct Shard(Arc<Mutex<Counted>>);
 #[derive(Default)]
 struct Counted {
     series: HashMap<Labels, Series>,
-    live: HashMap<u64, (Labels, LiveConnection)>,
+    // Boxed: a table keeps up to twice the room it needs, so its entries are small.
+    live: HashMap<u64, Box<(Labels, LiveConnection)>>,
     next: u64,
 }
 
@@ -115,14 +116,15 @@ impl Shard {
         counted.series(labels.clone()).opened += 1;
         counted.next += 1;
         let live = counted.next;
-        counted.live.insert(live, (labels, connection));
+        counted.live.insert(live, Box::new((labels, connection)));
         Live(live)
     }
 
     /// An open connection ended: well, or for a reason.
     pub fn close(&self, live: Live, ended: Option<Reason>) {
         let mut counted = self.lock();
-        let Some((labels, connection)) = counted.live.remove(&live.0) else { return };
+        let Some(closed) = counted.live.remove(&live.0) else { return };
+        let (labels, connection) = *closed;
         let (request, response) = connection.bytes();
         // Bytes stay with the labels they were shown under while the connection was open: a counter never falls.
         let well = ended.is_none();
@@ -268,7 +270,7 @@ impl Connections {
                 sum.request += series.request;
                 sum.response += series.response;
             }
-            for (labels, connection) in counted.live.values() {
+            for (labels, connection) in counted.live.values().map(|live| &**live) {
                 let (request, response) = connection.bytes();
                 let sum = merged.entry(labels.clone()).or_default();
                 sum.request += request;

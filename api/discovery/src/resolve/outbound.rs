@@ -25,7 +25,9 @@ pub struct Ask<'a> {
 /// Finds the way for one connection.
 pub fn outbound(snapshot: &Snapshot, ask: Ask<'_>, rng: &mut impl Rng) -> Result<Hop, Unresolved> {
     let dialled = ask.dialled;
-    if dialled.ip().is_loopback() && PROXY_PORTS.contains(&dialled.port()) {
+    // Not only on the loopback: whoever dials 15001 from outside is not redirected, and would be sent round in circles.
+    let own = dialled.ip().is_loopback() || ask.source.addresses.contains(&dialled.ip());
+    if own && PROXY_PORTS.contains(&dialled.port()) {
         return Err(Unresolved::new(Reason::IllegalDestination, format!("{dialled} is the proxy's own")));
     }
     let address = NetworkAddress::new(ask.source.network.clone(), dialled.ip());
@@ -149,16 +151,17 @@ fn to_waypoint(
 }
 
 fn pick_waypoint<'a>(service: &'a Service, rng: &mut impl Rng) -> Option<&'a GatewayAddress> {
-    let total: u32 = service.weighted_waypoints.iter().map(|weighted| weighted.weight).sum();
+    let total: u64 = service.weighted_waypoints.iter().map(|weighted| u64::from(weighted.weight)).sum();
     if total == 0 {
         return service.waypoint.as_ref();
     }
     let mut mark = rng.random_range(0..total);
     for weighted in &service.weighted_waypoints {
-        if mark < weighted.weight {
+        let weight = u64::from(weighted.weight);
+        if mark < weight {
             return Some(&weighted.waypoint);
         }
-        mark -= weighted.weight;
+        mark -= weight;
     }
     None
 }
