@@ -30,6 +30,9 @@ const SERVERS: &str = include_str!("manifests/envoy-servers.yaml");
 const MANY: u64 = 250;
 const LARGE: u64 = 100 << 20;
 
+/// A trial's name and its body.
+type Named = (&'static str, fn(&World) -> Check);
+
 /// What every trial works with.
 struct World {
     program: PathBuf,

@@ -10,10 +10,10 @@ use libtest_mimic::Failed;
 use crate::flows::{First, Way};
 use crate::peer::{Config, Envoy};
 use crate::support::{Check, check};
-use crate::{MANY, World, carry_both_ways, identity, many_at_once};
+use crate::{MANY, Named, World, carry_both_ways, identity, many_at_once};
 
 /// Trials of this half.
-pub(crate) const TRIALS: &[(&str, fn(&World) -> Check)] = &[
+pub(crate) const TRIALS: &[Named] = &[
     ("envoy_client_carries_and_half_closes", carries),
     ("envoy_client_many_streams", many),
     ("envoy_client_resets", resets),

@@ -268,7 +268,8 @@ impl Envoy {
 
     /// Waits until a CONNECT of its own has been answered so.
     pub(crate) fn wait_answer(&self, status: u16) -> Result<(), Failed> {
-        let is = |header: &Value| header["key"] == ":status" && header["value"] == status.to_string();
+        let status = status.to_string();
+        let is = |header: &Value| header["key"] == ":status" && header["value"] == status.as_str();
         let answered =
             |line: &Value| line["answer"]["headers"].as_array().is_some_and(|headers| headers.iter().any(is));
         self.wait(&format!("status {status}"), |envoy| Ok(envoy.ended()?.iter().any(answered)))

@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::flows::{First, Way, tunnels};
 use crate::peer::{Config, Envoy};
 use crate::support::{Check, check};
-use crate::{MANY, World, carry_both_ways, identity, many_at_once};
+use crate::{MANY, Named, World, carry_both_ways, identity, many_at_once};
 
 /// Trials of this half.
-pub(crate) const TRIALS: &[(&str, fn(&World) -> Check)] = &[
+pub(crate) const TRIALS: &[Named] = &[
     ("envoy_server_carries_and_half_closes", carries),
     ("envoy_server_many_streams", many),
     ("envoy_server_resets", resets),
