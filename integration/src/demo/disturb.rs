@@ -22,7 +22,7 @@ pub(super) fn proxy(shop: &Shop<'_>) -> Look {
     shop.lab.start(proxy)?;
     let start = Instant::now();
     shop.lab.wait_ready(proxy)?;
-    let back = poll(BACK, || (shop.ask(&shop.client, to, 1).good == 1).then(|| start.elapsed()));
+    let back = poll(BACK, || (shop.reach(&shop.client, to, 1, SECRET).is_ok()).then(|| start.elapsed()));
     let seen = wire::read(shop, &capture.finish());
     out?;
     into?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::promise::Broken;
-use super::shop::Shop;
+use super::shop::{Shop, Wanted};
 use crate::component::Component;
 use crate::load::{Connections, Load, Outcome};
 
@@ -26,7 +26,7 @@ pub(super) fn rates(shop: &Shop<'_>, ended: &AtomicBool) -> Result<(), Broken> {
         load.timeout = Duration::from_secs(2);
         load.connections = Connections::OnePerRequest;
         let running = shop.lab.thread_in(&shop.client, move || load.run());
-        let refused = REFUSED - shop.ask(&shop.batch, to, REFUSED).good;
+        let refused = shop.ask(&shop.batch, to, REFUSED, Wanted::Refused).as_wanted;
         let outcome = running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         if ended.load(Ordering::Relaxed) {
             break;

@@ -1,9 +1,9 @@
 //! The demo's sample as the looks see it: its pods, and requests between them.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::promise::Broken;
+use super::promise::{Broken, ensure};
 use crate::address::Pair;
 use crate::component::Component;
 use crate::error::LabError;
@@ -19,6 +19,8 @@ pub(crate) const WEB: u16 = 8080;
 pub(crate) const ECHO: u16 = 9000;
 /// Longest time for one request.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest time for several.
+const ENOUGH: Duration = Duration::from_secs(8);
 /// Longest time until a log line is written.
 const LOGGED: Duration = Duration::from_secs(3);
 
@@ -65,19 +67,23 @@ impl<'a> Shop<'a> {
         Ok(SocketAddr::new(address.v4.into(), 80))
     }
 
-    /// Requests one after another on connections of their own: how many were answered with 200, and what went wrong last.
-    pub(crate) fn ask(&self, from: &PodHandle, to: SocketAddr, count: usize) -> Asked {
+    /// Requests one after another on connections of their own, until one ends otherwise than wanted or time is over.
+    pub(crate) fn ask(&self, from: &PodHandle, to: SocketAddr, count: usize, wanted: Wanted) -> Asked {
         self.lab.in_pod(from, move || {
-            let mut asked = Asked { good: 0, last: String::new() };
-            for _ in 0..count {
-                match crate::http::request("GET", to, "/", PATIENCE) {
-                    Ok(answer) if answer.status == 200 => {
-                        asked.good += 1;
-                        asked.last = answer.body;
-                    }
-                    Ok(answer) => asked.last = format!("status {}", answer.status),
-                    Err(error) => asked.last = error.to_string(),
+            let (start, mut asked) = (Instant::now(), Asked::default());
+            while asked.sent < count && start.elapsed() < ENOUGH {
+                let answer = crate::http::request("GET", to, "/", PATIENCE);
+                asked.sent += 1;
+                let good = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+                asked.last = match answer {
+                    Ok(answer) if good => answer.body,
+                    Ok(answer) => format!("status {}", answer.status),
+                    Err(error) => error.to_string(),
+                };
+                if good != (wanted == Wanted::Answered) {
+                    return asked;
                 }
+                asked.as_wanted += 1;
             }
             asked
         })
@@ -91,18 +97,30 @@ impl<'a> Shop<'a> {
         count: usize,
         text: &str,
     ) -> Result<(), Broken> {
-        let asked = self.ask(from, to, count);
-        super::promise::ensure(asked.good == count && asked.last.contains(text), || {
-            let (good, last) = (asked.good, &asked.last);
-            format!("{good} of {count} requests from {} to {to} were answered: {last}", name(from))
+        let asked = self.ask(from, to, count, Wanted::Answered);
+        ensure(asked.as_wanted == count && asked.last.contains(text), || {
+            let last = if asked.last.is_empty() { "an empty answer" } else { asked.last.trim() };
+            format!(
+                "request {} of {count} from {} to {to} was not answered as it should be: {last}",
+                asked.sent,
+                name(from)
+            )
         })
     }
 
     /// The same, to be refused every time.
     pub(crate) fn refuse(&self, from: &PodHandle, to: SocketAddr, count: usize) -> Result<(), Broken> {
-        let asked = self.ask(from, to, count);
-        super::promise::ensure(asked.good == 0, || {
-            format!("{} of {count} requests from {} to {to} got through", asked.good, name(from))
+        let asked = self.ask(from, to, count, Wanted::Refused);
+        ensure(asked.as_wanted == asked.sent, || {
+            format!("request {} of {count} from {} to {to} got through", asked.sent, name(from))
+        })?;
+        ensure(asked.sent == count, || {
+            format!(
+                "only {} of {count} requests from {} to {to} came to an end: {}",
+                asked.sent,
+                name(from),
+                asked.last
+            )
         })
     }
 
@@ -124,10 +142,20 @@ impl<'a> Shop<'a> {
     }
 }
 
+/// How requests are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// With status 200.
+    Answered,
+    /// In any other way.
+    Refused,
+}
+
 /// What came of requests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
-    pub(crate) good: usize,
+    pub(crate) sent: usize,
+    pub(crate) as_wanted: usize,
     /// The last answer's body, or what went wrong last.
     pub(crate) last: String,
 }

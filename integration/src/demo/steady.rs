@@ -191,7 +191,7 @@ pub(super) fn balance(shop: &Shop<'_>) -> Look {
     let seconds = start.elapsed().as_secs_f64();
     let fair = SPREAD / shop.web.len();
     let strange = counts.keys().find(|pod| shop.web.iter().all(|web| web.name != **pod));
-    ensure(strange.is_none(), || format!("of {SPREAD} connections: {counts:?}"))?;
+    ensure(strange.is_none(), || format!("not every connection was answered by a web pod: {counts:?}"))?;
     let worst = counts.values().map(|count| count.abs_diff(fair)).max().unwrap_or(fair);
     ensure(counts.len() == shop.web.len() && worst * 10 <= fair, || {
         format!("{SPREAD} connections over {} pods: {counts:?}", shop.web.len())
@@ -204,18 +204,20 @@ pub(super) fn balance(shop: &Shop<'_>) -> Look {
     ))
 }
 
-/// Asks again and again and counts who answered, or what went wrong.
+/// Asks again and again and counts who answered; what went wrong ends it.
 fn spread(to: std::net::SocketAddr) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for _ in 0..SPREAD / CALLERS {
-        let answer = crate::http::request("GET", to, "/", LATE).map_or_else(
-            |error| error.to_string(),
-            |answer| {
-                let told = serde_json::from_str::<serde_json::Value>(&answer.body).ok();
-                told.and_then(|told| Some(told["pod"].as_str()?.to_owned())).unwrap_or(answer.body)
-            },
-        );
-        *counts.entry(answer).or_default() += 1;
+        let answer = match crate::http::request("GET", to, "/", LATE) {
+            Ok(answer) => answer.body,
+            Err(error) => {
+                counts.insert(error.to_string(), 1);
+                return counts;
+            }
+        };
+        let told = serde_json::from_str::<serde_json::Value>(&answer).ok();
+        let pod = told.and_then(|told| Some(told["pod"].as_str()?.to_owned()));
+        *counts.entry(pod.unwrap_or(answer)).or_default() += 1;
     }
     counts
 }
