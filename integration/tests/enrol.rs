@@ -227,21 +227,21 @@ fn talks(lab: &Lab, requests: usize, streams: usize) -> Result<Vec<Talk>, Failed
 fn open_connections() -> Check {
     // A short time for peers that have not heard, so that the test sees its end.
     let lab = up(MANIFESTS, Programs::default().set(Program::Ztunnel, "AMBIT_LEAVE_LINGER", "1s"))?;
-    let (client, server) = (lab.pod("shop/client")?, lab.pod("shop/server")?);
-    crosses(&lab, &client, &server, Crossing::Clear)?;
+    let (probe, server) = (lab.pod("shop/probe")?, lab.pod("shop/server")?);
+    crosses(&lab, &probe, &server, Crossing::Clear)?;
     let mut open = talks(&lab, 50, 10)?;
     go_on(&open, 5, LIMIT)?;
 
     lab.label("ns", "shop", &[AMBIENT])?;
     lab.settled()?;
-    crosses(&lab, &client, &server, Crossing::Tunnel)?;
+    crosses(&lab, &probe, &server, Crossing::Tunnel)?;
     go_on(&open, 20, LIMIT)?;
     open.extend(talks(&lab, 20, 10)?);
     go_on(&open, 20, LIMIT)?;
 
     lab.label("ns", "shop", &[UNLABELLED])?;
     lab.settled()?;
-    crosses(&lab, &client, &server, Crossing::Clear)?;
+    crosses(&lab, &probe, &server, Crossing::Clear)?;
     until(LIMIT, || match listens(&lab, &server, &PROXY_PORTS) {
         Ok(false) => None,
         Ok(true) => Some("the end of the ztunnel's listeners".to_owned()),
@@ -250,27 +250,27 @@ fn open_connections() -> Check {
     go_on(&open, 30, LIMIT)?;
     let count = open.len();
     println!("{count} connections, {} rounds, none broken", finish(open)?);
-    crosses(&lab, &client, &server, Crossing::Clear)
+    crosses(&lab, &probe, &server, Crossing::Clear)
 }
 
 fn back_at_once() -> Check {
     let lab = up(MANIFESTS, Programs::default())?;
-    let (client, server) = (lab.pod("shop/client")?, lab.pod("shop/server")?);
+    let (probe, server) = (lab.pod("shop/probe")?, lab.pod("shop/server")?);
     let mut open = talks(&lab, 8, 4)?;
     for round in 0..3 {
         lab.label("ns", "shop", &[AMBIENT])?;
         lab.settled()?;
-        crosses(&lab, &client, &server, Crossing::Tunnel)?;
+        crosses(&lab, &probe, &server, Crossing::Tunnel)?;
         open.extend(talks(&lab, 4, 4)?);
         lab.label("ns", "shop", &[UNLABELLED])?;
         lab.settled()?;
-        crosses(&lab, &client, &server, Crossing::Clear)?;
+        crosses(&lab, &probe, &server, Crossing::Clear)?;
         let lingers = listens(&lab, &server, &[TUNNEL])?;
         check(lingers, || "the ztunnel has let go already: nothing is shown".to_owned())?;
         let start = Instant::now();
         lab.label("ns", "shop", &[AMBIENT])?;
         lab.settled()?;
-        crosses(&lab, &client, &server, Crossing::Tunnel)?;
+        crosses(&lab, &probe, &server, Crossing::Tunnel)?;
         let took = start.elapsed();
         println!("round {round}: back in {:.2} s", took.as_secs_f64());
         check(took < AT_ONCE, || format!("coming back took {took:?}"))?;

@@ -136,7 +136,8 @@ pub(crate) fn closed_until_free() -> Check {
     check(connects(&lab, &outside, &first, held[0].port), || "the application cannot be reached".to_owned())?;
     lab.label("pod", &words, &[UNLABELLED])?;
     stands(&lab, &first, Some("pending"))?;
-    held[0].closed(&lab)?;
+    // The ztunnel finds the port held this time: until it has said so the pod is as before.
+    until(LIMIT, || held[0].closed(&lab).err().map(|error| format!("{error:?}")))?;
 
     for one in &mut held {
         one.application.kill()?;
