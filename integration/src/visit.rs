@@ -1,12 +1,16 @@
 //! Running a command inside a pod of a running lab from outside.
 
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 
+use crate::control::SOCKET;
 use crate::error::LabError;
 use crate::space::{Cover, put_on};
 
@@ -26,16 +30,13 @@ impl Running {
     /// Finds the lab of this name.
     pub fn find(name: &str) -> Result<Self, LabError> {
         let state = crate::settings::runs().join(name);
-        let unknown =
-            || LabError::Unknown(format!("running lab named {name} (ambit-lab up DIR --name {name})"));
-        let about = std::fs::read_to_string(state.join("lab.json")).map_err(|_missing| unknown())?;
-        let about: serde_json::Value = serde_json::from_str(&about).map_err(|_broken| unknown())?;
-        let outer = about["pid"].as_u64().ok_or_else(unknown)?;
-        let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))
-            .map_err(|_gone| unknown())?;
-        let first =
-            children.split_whitespace().next().and_then(|pid| pid.parse().ok()).ok_or_else(unknown)?;
-        Ok(Running { state, first })
+        let first = first_of(&state).or_else(|| behind_socket(&state));
+        match first {
+            Some(first) => Ok(Running { state, first }),
+            None => {
+                Err(LabError::Unknown(format!("running lab named {name} (ambit-lab up DIR --name {name})")))
+            }
+        }
     }
 
     /// Becomes a command in a pod; returns only when that fails.
@@ -50,6 +51,23 @@ impl Running {
         command.arg(&self.state).args([uid, namespace]).args(words);
         LabError::System { what: "starting nsenter (package util-linux)".to_owned(), source: command.exec() }
     }
+}
+
+/// The first process as the lab's own file says it.
+fn first_of(state: &Path) -> Option<u32> {
+    let about = std::fs::read_to_string(state.join("lab.json")).ok()?;
+    let about: serde_json::Value = serde_json::from_str(&about).ok()?;
+    let outer = about["pid"].as_u64()?;
+    let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// The same where that file is lost: the lab itself listens at its socket, and the first process is its parent.
+fn behind_socket(state: &Path) -> Option<u32> {
+    let socket = UnixStream::connect(state.join(SOCKET)).ok()?;
+    let lab = getsockopt(&socket, PeerCredentials).ok()?.pid();
+    let status = std::fs::read_to_string(format!("/proc/{lab}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).and_then(|parent| parent.trim().parse().ok())
 }
 
 fn user_namespace(process: &str) -> Option<PathBuf> {

@@ -11,8 +11,10 @@ use ambit_lab::component::{Kind, Programs};
 use ambit_lab::control::{Action, Request, call};
 use ambit_lab::demo::{self, Verdict};
 use ambit_lab::visit::Running;
-use ambit_lab::{Lab, LabError, LabOptions, Manifests, MeshMode};
+use ambit_lab::{Lab, LabError, LabOptions, Manifests, MeshMode, answers};
 use clap::{Args, Parser, Subcommand};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// A whole mesh on this machine from a folder of Kubernetes manifests.
 #[derive(Debug, Parser)]
@@ -209,6 +211,12 @@ fn stamps(dir: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
 fn detach(name: &str) -> Result<(), LabError> {
     let failed = |what: &'static str| move |source| LabError::System { what: what.to_owned(), source };
     let runs = ambit_lab::settings::runs();
+    if answers(&runs.join(name)) {
+        // Else it would be taken for the new one.
+        return Err(LabError::Manifest(format!(
+            "a lab named {name} is running; take it down first (ambit-lab down --name {name}), or choose another --name"
+        )));
+    }
     std::fs::create_dir_all(&runs).map_err(failed("making the run folder"))?;
     let log = runs.join(format!(".{name}.log"));
     let file = std::fs::File::create(&log).map_err(failed("making the log"))?;
@@ -249,8 +257,9 @@ fn ask(name: &str, verb: Verb) -> Result<(), LabError> {
         Verb::Status => (Request::Status, false),
         Verb::Logs { of } => (Request::Logs(of), false),
         Verb::Break { action, target } => {
-            let action = serde_json::from_value::<Action>(action.clone().into())
-                .map_err(|_unknown| LabError::Unknown(format!("action {action}")))?;
+            let action = serde_json::from_value::<Action>(action.clone().into()).map_err(|_unknown| {
+                LabError::Unknown(format!("action {action} (kill, start, restart, flush)"))
+            })?;
             (Request::Program(target, action), false)
         }
         Verb::Down => return down(name, &running),
@@ -279,19 +288,30 @@ fn read(file: &Path) -> Result<String, LabError> {
     std::fs::read_to_string(file).map_err(failed)
 }
 
+/// Asks the lab to end, and ends it when it does not.
 fn down(name: &str, running: &Running) -> Result<(), LabError> {
     // The answer to this is the end of the conversation.
     let _ended = call(&running.state, &Request::Down);
-    let first = PathBuf::from(format!("/proc/{}", running.first));
-    let end = Instant::now() + Duration::from_secs(30);
-    while first.exists() {
-        if Instant::now() > end {
-            return Err(LabError::Manifest(format!(
-                "lab {name} did not end; its first process is {}",
-                running.first
-            )));
-        }
+    if gone_within(running.first, Duration::from_secs(20)) {
+        return Ok(());
+    }
+    eprintln!("ambit-lab: lab {name} does not end by itself and is ended by force");
+    // With its first process goes everything that runs in the lab.
+    let _gone = kill(Pid::from_raw(running.first as i32), Signal::SIGKILL);
+    if !gone_within(running.first, Duration::from_secs(10)) {
+        let first = running.first;
+        return Err(LabError::Manifest(format!("lab {name} did not end; its first process is {first}")));
+    }
+    // What is left of it is removed by the next lab as well.
+    let _removed = std::fs::remove_dir_all(&running.state);
+    Ok(())
+}
+
+fn gone_within(process: u32, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    let process = PathBuf::from(format!("/proc/{process}"));
+    while process.exists() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
+    !process.exists()
 }
