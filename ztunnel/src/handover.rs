@@ -173,3 +173,6 @@ fn departure(gone: &DelWorkload) -> Departure {
         Ok(zds::Departure::Unspecified) | Err(_) => Departure::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -326,3 +326,6 @@ impl fmt::Display for Pod {
         write!(f, "{}/{}", self.name.namespace, self.name.name)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -307,3 +307,6 @@ impl AdminSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
