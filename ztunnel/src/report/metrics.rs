@@ -243,7 +243,7 @@ impl Report {
     pub fn live(&self) -> Vec<LiveConnection> {
         let shards = self.shards.iter();
         shards
-            .flat_map(|shard| shard.lock().live.values().map(|(_, live)| live.clone()).collect::<Vec<_>>())
+            .flat_map(|shard| shard.lock().live.values().map(|live| live.1.clone()).collect::<Vec<_>>())
             .collect()
     }
 }

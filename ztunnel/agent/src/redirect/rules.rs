@@ -187,7 +187,8 @@ pub fn found(listing: &str) -> Found {
 
 /// The same for both directions in every ruleset: a connection of the proxy's towards the application is marked when it
 /// arrives over the loopback, and the application's replies take that mark, and with it the routing table that leads
-/// back to the proxy, though they are addressed to the client.
+/// back to the proxy, though they are addressed to the client. Replies only: a packet whose mark changes is routed anew,
+/// and the proxy's own packets are on the right way already.
 fn marks(script: &mut String) {
     let keep = !MARK_MASK;
     chain(
@@ -200,7 +201,7 @@ fn marks(script: &mut String) {
         script,
         "mark-output",
         "route hook output priority mangle",
-        &[format!("ct mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} meta mark set ct mark")],
+        &[format!("ct direction reply ct mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} meta mark set ct mark")],
     );
 }
 
