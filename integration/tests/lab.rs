@@ -33,6 +33,7 @@ fn main() -> std::process::ExitCode {
         Trial::test("two_hundred_pods", two_hundred),
         Trial::test("nothing_stays_behind_after_a_kill", killed),
         Trial::test("commands_work_without_rights", without_rights),
+        Trial::test("a_name_is_taken_until_its_lab_is_down", taken),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -286,5 +287,37 @@ fn without_rights() -> Result<(), Failed> {
     check(down.status.success(), || format!("{down:?}"))?;
     let gone = lab(&["status"])?;
     check(!gone.status.success(), || format!("{gone:?}"))?;
+    outcome
+}
+
+fn taken() -> Check {
+    let runs = PathBuf::from(format!("/tmp/ambit-lab-taken-{}", std::process::id()));
+    let lab = |words: &[&str]| -> Result<(bool, String), Failed> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ambit-lab"));
+        sandbox::forget_namespaces(&mut command);
+        let output = command.args(words).args(["--name", "one"]).env("AMBIT_LAB_DIR", &runs).output()?;
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into(),
+        ))
+    };
+    let expect = |words: &[&str], well: bool, part: &str| -> Check {
+        let (success, said) = lab(words)?;
+        check(success == well && said.contains(part), || format!("{words:?}: {said}"))
+    };
+    let up = ["up", MANIFESTS, "--no-mesh", "--detach"];
+    expect(&up, true, "is up")?;
+    let outcome = (|| {
+        expect(&up, false, "a lab named one is running; take it down first")?;
+        expect(&up[..3], false, "a lab named one is running; take it down first")?;
+        // The lab's own file may be lost; the lab is found all the same.
+        std::fs::remove_file(runs.join("one/lab.json"))?;
+        expect(&["status"], true, "shop/client")?;
+        expect(&["break", "mend", "shop/client"], false, "kill, start, restart, flush")
+    })();
+    expect(&["down"], true, "")?;
+    expect(&["status"], false, "no running lab named one")?;
+    check(!runs.join("one").exists(), || "its folder stayed".to_owned())?;
+    std::fs::remove_dir_all(&runs)?;
     outcome
 }
