@@ -95,7 +95,7 @@ impl Shop {
         let new = |line: &&str| words.iter().all(|word| line.contains(word));
         let end = std::time::Instant::now() + READ;
         loop {
-            let log = self.lab.logs(Component::Controller);
+            let log = self.log();
             if let Some(line) = log[from..].lines().find(new) {
                 return Ok(line.to_owned());
             }
@@ -106,8 +106,13 @@ impl Shop {
         }
     }
 
+    /// The controller's log, with the marks of quotation as they stood in the message.
+    fn log(&self) -> String {
+        self.lab.logs(Component::Controller).replace("\\\"", "\"")
+    }
+
     fn mark(&self) -> usize {
-        self.lab.logs(Component::Controller).len()
+        self.log().len()
     }
 
     /// Whether the controller gives proxies an Authorization of this name.
@@ -197,10 +202,10 @@ const BAD: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// A policy that concerns nobody, to see that it is applied.
+/// A policy on the open pod that refuses nobody there is, to see that it is applied.
 fn companion(name: &str) -> String {
     format!(
-        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  selector: {{matchLabels: {{app: nobody}}}}\n  action: DENY\n  rules:\n  - from:\n    - source: {{principals: [cluster.local/ns/shop/sa/nobody]}}\n"
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  selector: {{matchLabels: {{app: open}}}}\n  action: DENY\n  rules:\n  - from:\n    - source: {{principals: [cluster.local/ns/shop/sa/nobody]}}\n"
     )
 }
 
@@ -223,7 +228,7 @@ fn lines(shop: &Shop) -> Check {
     let said = shop.analyze()?;
     check(said.contains("holds no manifests"), || format!("ambit analyze on an empty folder: {said}"))?;
     // Each of them once, however often the folder was read since.
-    let log = shop.lab.logs(Component::Controller);
+    let log = shop.log();
     for (name, _bad, words) in BAD {
         let times = log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
         check(times == 1, || format!("{name} was reported {times} times:\n{log}"))?;
