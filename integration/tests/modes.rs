@@ -50,8 +50,14 @@ const MODES: &[(&[(&str, &str)], &str)] = &[
     (&[("other/default", "{mtls: {mode: STRICT}}")], ALL),
     (&[("shop/web", "{selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}}")], "a123 b123 c123 d3 e3"),
     (&[("shop/web", "{selector: {matchLabels: {app: nobody}}, mtls: {mode: STRICT}}")], ALL),
-    (&[("istio-system/default", "{mtls: {mode: STRICT}}"), ("shop/default", "{mtls: {mode: PERMISSIVE}}")], ALL),
-    (&[("istio-system/default", "{mtls: {mode: PERMISSIVE}}"), ("shop/default", "{mtls: {mode: STRICT}}")], MTLS),
+    (
+        &[("istio-system/default", "{mtls: {mode: STRICT}}"), ("shop/default", "{mtls: {mode: PERMISSIVE}}")],
+        ALL,
+    ),
+    (
+        &[("istio-system/default", "{mtls: {mode: PERMISSIVE}}"), ("shop/default", "{mtls: {mode: STRICT}}")],
+        MTLS,
+    ),
     (&[("istio-system/default", "{mtls: {mode: STRICT}}"), ("shop/default", "{mtls: {mode: UNSET}}")], MTLS),
     (&[("istio-system/default", "{mtls: {mode: STRICT}}"), ("shop/default", "{}")], MTLS),
     (
@@ -115,7 +121,9 @@ fn precedence(room: &Room) -> Check {
         let took = room.comes_to(expected, 3 * SECOND).map_err(|error| with(documents, error))?;
         room.lab.settled()?;
         let found = room.admitted();
-        check(found == *expected, || format!("{documents:?}: [{found}] after settling instead of [{expected}]"))?;
+        check(found == *expected, || {
+            format!("{documents:?}: [{found}] after settling instead of [{expected}]")
+        })?;
         back = back.max(room.clear()?);
         slowest = slowest.max(took);
     }
@@ -166,7 +174,8 @@ fn logged(room: &Room) -> Check {
     room.put(KIND, "shop/default", "{mtls: {mode: STRICT}}")?;
     room.comes_to(MTLS, SECOND)?;
     let address = room.caller('d')?.address.v4.to_string();
-    let line = room.logged(&["connection failed", "policy_denied", "istio_converted_static_strict", &address])?;
+    let line =
+        room.logged(&["connection failed", "policy_denied", "istio_converted_static_strict", &address])?;
     println!("{line}");
     check(!line.contains("src.identity"), || format!("plaintext has no identity: {line}"))?;
     room.clear().map(drop)

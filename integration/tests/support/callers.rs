@@ -77,7 +77,8 @@ impl Room {
             .iter()
             .map(|(letter, pod)| {
                 let targets = self.targets.clone();
-                let answers = move || targets.iter().map(|(digit, to)| try_one(*digit, *to)).collect::<String>();
+                let answers =
+                    move || targets.iter().map(|(digit, to)| try_one(*digit, *to)).collect::<String>();
                 (letter, self.lab.thread_in(pod, answers))
             })
             .collect();
@@ -90,13 +91,13 @@ impl Room {
     pub(crate) fn comes_to(&self, expected: &str, within: Duration) -> Result<Duration, Failed> {
         let start = Instant::now();
         loop {
-            let begun = start.elapsed();
             let found = self.admitted();
+            let took = start.elapsed();
             if found == expected {
-                return Ok(begun);
+                return Ok(took);
             }
-            check(begun < within, || {
-                format!("after {begun:?} [{found}] get through instead of [{expected}]\n{}", self.lab.status())
+            check(took < within, || {
+                format!("after {took:?} [{found}] get through instead of [{expected}]\n{}", self.lab.status())
             })?;
         }
     }
@@ -108,7 +109,13 @@ impl Room {
     }
 
     /// The same with annotations.
-    pub(crate) fn put_annotated(&self, kind: &'static str, name: &str, spec: &str, annotations: &str) -> Check {
+    pub(crate) fn put_annotated(
+        &self,
+        kind: &'static str,
+        name: &str,
+        spec: &str,
+        annotations: &str,
+    ) -> Check {
         let (namespace, own) = name.split_once('/').ok_or("a name without namespace")?;
         let mut spec = spec.to_owned();
         for (_, pod) in self.callers.iter().chain([&('w', self.web.clone())]) {
@@ -132,7 +139,10 @@ impl Room {
         let applied = std::mem::take(&mut *self.applied.lock().map_err(|_| "poisoned")?);
         let keys: Vec<_> = applied.iter().map(|(kind, name)| key_of(kind, name)).collect();
         self.lab.delete(&keys)?;
-        self.comes_to(&self.everybody(), SECOND * 3)
+        let took = self.comes_to(&self.everybody(), SECOND * 3)?;
+        // An object of the same name that comes next must be a new one, not a change.
+        self.lab.settled()?;
+        Ok(took)
     }
 
     /// Opens a connection to web's echo port that is busy all the time.
@@ -147,7 +157,8 @@ impl Room {
 
     /// The condition `Enforced` of an object: its status, reason and message, once the reason is as expected.
     pub(crate) fn enforced(&self, kind: &str, name: &str, reason: &str) -> Result<(String, String), Failed> {
-        let file = self.lab.folder().join("state/status").join(format!("{kind}.{}.json", name.replace('/', ".")));
+        let file =
+            self.lab.folder().join("state/status").join(format!("{kind}.{}.json", name.replace('/', ".")));
         let start = Instant::now();
         loop {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
@@ -201,7 +212,10 @@ impl Open {
     /// Ends the connection, which must have carried everything.
     pub(crate) fn finish(self) -> Check {
         let letter = self.letter;
-        self.stream.finish().map(drop).map_err(|broken| format!("the connection of {letter}: {broken}").into())
+        self.stream
+            .finish()
+            .map(drop)
+            .map_err(|broken| format!("the connection of {letter}: {broken}").into())
     }
 }
 
@@ -210,7 +224,9 @@ fn try_one(digit: char, to: SocketAddr) -> String {
     match ambit_lab::http::request("GET", to, "/", Duration::from_secs(2)) {
         Ok(answer) if answer.status == 200 => digit.to_string(),
         Ok(answer) => format!("{digit}!{}", answer.status),
-        Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => format!("{digit}?"),
+        Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+            format!("{digit}?")
+        }
         Err(_refused) => String::new(),
     }
 }
