@@ -154,3 +154,72 @@ enum Listed {
     NotYet,
     Complete,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use ambit_crds::directory::DirectorySource;
+    use ambit_crds::source::{Source, Started};
+    use ambit_process::readiness::Readiness;
+    use ambit_process::spawn::spawn;
+
+    use super::*;
+
+    /// Counts batches and changes instead of translating.
+    struct Counting(Arc<Mutex<Vec<usize>>>);
+
+    impl Translate for Counting {
+        fn take(&mut self, changes: Vec<Change>) -> Arc<Snapshot> {
+            let mut batches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            batches.push(changes.len());
+            Arc::new(Snapshot { generation: batches.len() as u64, ..Snapshot::default() })
+        }
+    }
+
+    fn pod(name: &str, phase: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, uid: u-{name}}}\nspec: \
+             {{nodeName: n1, serviceAccountName: web}}\nstatus: {{phase: {phase}}}\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_listing_is_one_batch_identity_comes_first_and_what_was_asked_for_is_taken() {
+        let folder = std::env::temp_dir().join(format!("ambit-pipeline-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("in")).unwrap();
+        let write = |text: String| {
+            std::fs::write(folder.join("new"), text).unwrap();
+            std::fs::rename(folder.join("new"), folder.join("in/pods.yaml")).unwrap();
+        };
+        write(format!("{}---\n{}", pod("a", "Running"), pod("b", "Running")));
+        let source = DirectorySource { directories: vec![folder.join("in")], state: folder.join("state") };
+        let Started { events, rescan, .. } = Box::new(source).start().unwrap();
+        let (batches, facts, taken) = (Arc::default(), Arc::<RwLock<Facts>>::default(), Taken::default());
+        let (snapshots, mut followed) = watch::channel(Arc::new(Snapshot::default()));
+        let (listed, first) = oneshot::channel();
+        let pipeline = Pipeline {
+            translate: Counting(Arc::clone(&batches)),
+            snapshots,
+            facts: Arc::clone(&facts),
+            taken: taken.clone(),
+            gather: Duration::from_millis(1),
+            listed: Some((listed, Readiness::new().hold("listing"))),
+        };
+        let task = spawn("pipeline", pipeline.run(events));
+        drop(first.await.unwrap());
+        followed.wait_for(|snapshot| snapshot.generation == 1).await.unwrap();
+        let running = || facts.read().unwrap().pods.running("n1", "shop", "web");
+        assert_eq!((batches.lock().unwrap().clone(), running()), (vec![2], 2));
+        let mut told = facts.read().unwrap().changed.subscribe();
+        write(pod("a", "Succeeded"));
+        followed.wait_for(|snapshot| snapshot.generation >= 2).await.unwrap();
+        told.changed().await.unwrap();
+        assert_eq!(running(), 0, "one is gone and one has ended");
+        let number = rescan.rescan();
+        let settled = tokio::task::spawn_blocking(move || taken.wait(number, Duration::from_secs(30)));
+        assert_eq!(settled.await.unwrap(), Settled::Yes);
+        task.abort();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
