@@ -110,7 +110,7 @@ async fn establish_worlds(mesh: &Arc<Mesh>) {
         let drain = mesh.drain.clone();
         let establish = move || async move {
             let pool = Pool::new(index, directory, settings);
-            World { pool: pool.clone(), shard }.establish();
+            World { index, pool: pool.clone(), shard }.establish();
             drain.signalled().await;
             // Peers learn at once that no new streams will come; open ones go on.
             pool.retire_all();

@@ -17,6 +17,9 @@ use crate::limit::{Handshakes, Limits};
 use crate::report::{Report, Shard};
 use crate::settings::Settings;
 
+/// How much more a worker may have open than another before a new destination goes to that one.
+const UNEVENNESS: usize = 8;
+
 /// Shared by all: read-only handles, cheap to use from any worker.
 pub struct Mesh {
     /// Settings.
@@ -45,6 +48,8 @@ pub struct Mesh {
 
 /// One worker's own: tunnels and metric shard. Never leaves its thread.
 pub struct World {
+    /// This worker's number.
+    pub index: usize,
     /// Tunnels this worker opened.
     pub pool: Pool<TunnelFailed>,
     /// This worker's part of the metrics.
@@ -74,5 +79,15 @@ impl Mesh {
     /// The worker with the least open connections.
     pub fn least_loaded(&self) -> usize {
         self.workers.least_loaded().map_or(0, Worker::index)
+    }
+
+    /// The calling worker, which has a new connection at hand and need not pass it on, unless another has clearly less
+    /// open.
+    pub fn at_hand(&self) -> usize {
+        let here = World::current().and_then(|world| self.workers.get(world.index));
+        match (here, self.workers.least_loaded()) {
+            (Some(here), Some(least)) if here.open() <= least.open() + UNEVENNESS => here.index(),
+            _ => self.least_loaded(),
+        }
     }
 }

@@ -74,11 +74,18 @@ pub fn place(captured: Captured, mesh: &Arc<Mesh>) {
 fn go(captured: Captured, source: Arc<Workload>, mesh: &Arc<Mesh>) {
     let ask = Ask { source: &source, dialled: captured.dialled.get(), tried: &[] };
     let hop = resolve::outbound(&mesh.view.load(), ask, &mut rand::rng());
-    let owner = match &hop {
-        Ok(Hop::Tunnel(tunnel)) => mesh.directory.worker_for(&key(&captured.pod, tunnel)),
-        _ => None,
+    let worker = match &hop {
+        Ok(Hop::Tunnel(tunnel)) => {
+            let key = key(&captured.pod, tunnel);
+            match mesh.directory.worker_for(&key) {
+                Some(owner) => owner,
+                // Its tunnels are full: more of them on the same worker would not be faster.
+                None if mesh.directory.lists(&key) => mesh.least_loaded(),
+                None => mesh.at_hand(),
+            }
+        }
+        _ => mesh.at_hand(),
     };
-    let worker = owner.unwrap_or_else(|| mesh.least_loaded());
     hand_over(mesh, worker, Box::new(Placed { captured, source, hop }), outbound);
 }
 

@@ -106,6 +106,11 @@ impl Directory {
         listed.get(key)?.iter().find(|one| one.load.is_light()).map(|one| one.worker)
     }
 
+    /// Whether there is any tunnel for `key`, with room or without.
+    pub fn lists(&self, key: &Key) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     /// Tunnels listed now, over all keys and workers.
     pub fn tunnels(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
