@@ -32,6 +32,8 @@ const SAMPLE: [&str; 3] = [
 const PAUSE: Duration = Duration::from_secs(5);
 /// Width of the column of words.
 const COLUMN: usize = 12;
+/// Width of the text beside it.
+const WIDTH: usize = 96;
 
 /// What to show.
 #[derive(Clone, Debug, clap::Args)]
@@ -233,10 +235,28 @@ fn again(promise: Promise, on: Option<&str>) -> String {
 fn print(finding: &Finding, again: &str) {
     let word = if finding.holds { "ok" } else { "BROKEN" };
     println!("{word:<COLUMN$}{}", finding.promise.sentence());
-    for line in finding.measured.lines() {
+    for line in finding.measured.lines().flat_map(wrap) {
         println!("{:<COLUMN$}{line}", "");
     }
     println!("{:<COLUMN$}$ {again}\n", "");
+}
+
+/// A line in pieces that fit beside the words, broken between words.
+fn wrap(line: &str) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    for word in line.split(' ') {
+        let last = pieces.len() - 1;
+        if !pieces[last].is_empty() && pieces[last].len() + 1 + word.len() > WIDTH {
+            pieces.push(word.to_owned());
+            continue;
+        }
+        // A table's columns are spaces in a row; they stay.
+        if !pieces[last].is_empty() {
+            pieces[last].push(' ');
+        }
+        pieces[last].push_str(word);
+    }
+    pieces
 }
 
 fn sum_up(findings: &[Finding], start: Instant) -> Verdict {
@@ -259,5 +279,21 @@ impl From<Broken> for LabError {
             Broken::Lab(error) => error,
             other => LabError::Manifest(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WIDTH, wrap};
+
+    #[test]
+    fn long_lines_are_broken_between_words_and_lose_nothing() {
+        for line in ["", "short", "a  table  of  columns", &"word ".repeat(60), &"x".repeat(3 * WIDTH)] {
+            let pieces = wrap(line);
+            assert_eq!(pieces.join(" ").replace(' ', ""), line.replace(' ', ""));
+            assert!(pieces.iter().all(|piece| piece.len() <= WIDTH || !piece.contains(' ')), "{pieces:?}");
+        }
+        assert_eq!(wrap("a  b"), ["a  b"]);
+        assert_eq!(wrap(&"word ".repeat(60)).len(), 4);
     }
 }

@@ -215,7 +215,8 @@ fn lines(shop: &Shop) -> Check {
         shop.line(0, &["in the source", &shop.empty.display().to_string(), "holds no manifests"])?
     );
     for (name, bad, words) in BAD {
-        let (file, mark, good) = (format!("{name}.yaml"), shop.mark(), format!("good-{name}"));
+        // After the good ones by name: of two objects of one name the first stands.
+        let (file, mark, good) = (format!("z-{name}.yaml"), shop.mark(), format!("good-{name}"));
         shop.write(&file, &format!("{bad}---\n{}", companion(&good)))?;
         let words = [&["in the source", file.as_str()], *words].concat();
         println!("{}", shop.line(mark, &words)?);

@@ -266,10 +266,28 @@ fn ask(name: &str, verb: Verb) -> Result<(), LabError> {
         Verb::Up(_) | Verb::Demo(_) | Verb::Bench(_) => return Ok(()),
     };
     print!("{}", told(&running, &request)?);
+    if let Some(done) = done(&request) {
+        println!("{done}");
+    }
     if wait {
+        let start = Instant::now();
         told(&running, &Request::Wait)?;
+        println!("every proxy has it after {:.1} s", start.elapsed().as_secs_f64());
     }
     Ok(())
+}
+
+/// What a change has done, for a person who would see nothing else.
+fn done(request: &Request) -> Option<String> {
+    match request {
+        Request::Apply(_) => Some("applied".to_owned()),
+        Request::Delete(_) => Some("deleted".to_owned()),
+        Request::Label(kind, object, changes) => Some(format!("{kind} {object}: {}", changes.join(" "))),
+        Request::Scale(kind, object, replicas) => Some(format!("{kind} {object}: {replicas} pods")),
+        Request::Wait => Some("pods are ready and every proxy has acknowledged".to_owned()),
+        Request::Program(target, action) => Some(format!("{target}: {action:?}").to_lowercase()),
+        _ => None,
+    }
 }
 
 fn told(running: &Running, request: &Request) -> Result<String, LabError> {
