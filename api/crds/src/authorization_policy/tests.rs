@@ -1,3 +1,5 @@
+//! Tables of policies that are read and of mistakes that are not.
+
 use ambit_api::policy::{ServiceAccountMatch, StringMatch};
 
 use super::{Action, AuthorizationPolicy, ConditionKey, Scope, Values};

@@ -1,3 +1,5 @@
+//! The directory source against real folders.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

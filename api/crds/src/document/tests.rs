@@ -1,3 +1,5 @@
+//! Documents cut out of files, one by one.
+
 use super::{MAX_DOCUMENTS, Piece, parse, split, suggest};
 
 #[test]

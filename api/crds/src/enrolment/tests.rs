@@ -1,3 +1,5 @@
+//! The truth table of enrolment.
+
 use super::{DATAPLANE_MODE, Enrolment, Why, enrolled};
 use crate::namespace::Namespace;
 use crate::pod::{Phase, Pod};

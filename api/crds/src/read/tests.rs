@@ -1,3 +1,5 @@
+//! Manifests read whole: kinds, faults, limits.
+
 use std::sync::Arc;
 
 use proptest::prelude::proptest;
