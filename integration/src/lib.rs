@@ -37,8 +37,8 @@ pub mod stream;
 pub mod tokens;
 pub mod visit;
 
-pub use attend::answers;
 pub use address::{NodeNumber, Pair};
+pub use attend::answers;
 pub use component::{Component, Programs, Served};
 pub use error::LabError;
 pub use lab::changes::key_of;

@@ -204,8 +204,12 @@ fn node_setup(number: NodeNumber, all: impl Iterator<Item = NodeNumber>) -> Stri
     for other in all.filter(|other| *other != number) {
         let (n, far) = (other.0, other.address());
         // Known from the start: the first neighbour solicitation on a fresh link gets no answer, which costs a second.
-        let _written =
-            writeln!(setup, "neigh replace {} lladdr {} dev {LINK} nud permanent", far.v6, link_address(other));
+        let _written = writeln!(
+            setup,
+            "neigh replace {} lladdr {} dev {LINK} nud permanent",
+            far.v6,
+            link_address(other)
+        );
         let _written = writeln!(setup, "route add 10.244.{n}.0/24 via {} src {}", far.v4, own.v4);
         let _written = writeln!(setup, "route add fd00:10:244:{n}::/64 via {} src {}", far.v6, own.v6);
     }
