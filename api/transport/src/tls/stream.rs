@@ -3,7 +3,7 @@
 //! rustls takes one record per read of the socket; a read-ahead of sixteen records below it saves most of those calls.
 //! The buffer is lent only while bytes are in hand: an idle tunnel holds none.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -114,11 +114,21 @@ impl AsyncRead for TlsStream {
         let this = self.get_mut();
         let before = out.filled().len();
         loop {
-            match this.session.reader().read(out.initialize_unfilled()) {
-                Ok(0) if out.remaining() > 0 => return Poll::Ready(Ok(())),
-                Ok(taken) => out.advance(taken),
-                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
-                Err(cause) => return Poll::Ready(Err(cause)),
+            // Chunk by chunk: a read into the whole of `out` would have to be given zeroed memory each time.
+            let mut reader = this.session.reader();
+            match reader.fill_buf() {
+                Ok([]) => return Poll::Ready(Ok(())),
+                Ok(chunk) if out.remaining() > 0 => {
+                    let taken = chunk.len().min(out.remaining());
+                    out.put_slice(&chunk[..taken]);
+                    reader.consume(taken);
+                    continue;
+                }
+                Err(cause) if cause.kind() != io::ErrorKind::WouldBlock && out.filled().len() == before => {
+                    return Poll::Ready(Err(cause));
+                }
+                // Nothing more to take now, or no room; an error after some bytes comes again with the next read.
+                _ => {}
             }
             let some = out.filled().len() > before;
             if out.remaining() == 0 || (some && this.io.held.is_none()) {
