@@ -142,7 +142,9 @@ impl Programs {
             Kind::Agent => "ambit-node-agent",
             Kind::Ztunnel => "ztunnel",
         };
-        let file = self.files.get(&kind).cloned().unwrap_or_else(|| crate::settings::programs().join(name));
+        let foreign = || crate::settings::foreign_ztunnel().filter(|_file| kind == Kind::Ztunnel);
+        let named = self.files.get(&kind).cloned().or_else(foreign);
+        let file = named.unwrap_or_else(|| crate::settings::programs().join(name));
         if file.is_file() { Ok(file) } else { Err(LabError::Program(file)) }
     }
 }

@@ -64,6 +64,9 @@ pub fn again_unprivileged(program: &Path) -> Option<Command> {
     Some(command)
 }
 
+/// Name of the copy of a ztunnel that runs in place of ours.
+const FOREIGN: &str = "foreign-ztunnel";
+
 /// Runs this program again with these arguments as [`again_unprivileged`] does, from copies of it and of the mesh's
 /// programs in a folder that everybody may read; none when this process is such a user already.
 pub fn run_unprivileged(arguments: &[&str]) -> Result<Option<Output>, LabError> {
@@ -71,6 +74,9 @@ pub fn run_unprivileged(arguments: &[&str]) -> Result<Option<Output>, LabError> 
     let outside = crate::settings::outside_pid().unwrap_or_else(std::process::id);
     let copies = std::env::temp_dir().join(format!("ambit-lab-copies-{outside}"));
     let Some(mut command) = again_unprivileged(&copies.join("program")) else { return Ok(None) };
+    if crate::settings::foreign_ztunnel().is_some() {
+        command.env("AMBIT_ZTUNNEL", copies.join(FOREIGN));
+    }
     let outcome = copy_programs(&own, &copies)
         .and_then(|()| command.args(arguments).env("AMBIT_LAB_PROGRAMS", &copies).output());
     // Left for the machine's own cleaning when it cannot be removed.
@@ -84,6 +90,9 @@ fn copy_programs(own: &Path, copies: &Path) -> std::io::Result<()> {
     let programs = crate::settings::programs();
     for name in ["controller", "ambit-node-agent", "ztunnel"] {
         std::fs::copy(programs.join(name), copies.join(name))?;
+    }
+    if let Some(foreign) = crate::settings::foreign_ztunnel() {
+        std::fs::copy(foreign, copies.join(FOREIGN))?;
     }
     for file in std::fs::read_dir(copies)? {
         std::fs::set_permissions(file?.path(), Permissions::from_mode(0o755))?;

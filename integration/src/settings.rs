@@ -13,6 +13,7 @@ pub const TABLE: &[(&str, &str)] = &[
         "AMBIT_LAB_PROGRAMS",
         "folder of the controller, ambit-node-agent and ztunnel programs, when not beside this one",
     ),
+    ("AMBIT_ZTUNNEL", "ztunnel program to run in place of ours, of another maker as it may be"),
     ("PATH", "handed on to the pods' programs"),
     ("RUST_LOG", "handed on to controller, agents and ztunnels (default info)"),
 ];
@@ -70,6 +71,11 @@ pub(crate) fn programs() -> PathBuf {
         Some(name) if name == "deps" => folder.parent().unwrap_or(&folder).to_path_buf(),
         _ => folder,
     }
+}
+
+/// The ztunnel that runs in place of ours. Tests ask it only for what Istio's does too.
+pub fn foreign_ztunnel() -> Option<PathBuf> {
+    text("AMBIT_ZTUNNEL").map(PathBuf::from)
 }
 
 /// Variables every program in the lab gets from outside.
