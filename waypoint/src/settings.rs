@@ -77,10 +77,7 @@ impl Settings {
                 "has no authentication: use loopback",
             );
         }
-        Ok(Self {
-            rows: reader.finish()?,
-            ..settings
-        })
+        Ok(Self { rows: reader.finish()?, ..settings })
     }
 }
 
@@ -90,28 +87,18 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::read(&pairs.collect::<BTreeMap<_, _>>())
     }
 
     #[test]
     fn defaults_and_overrides_are_in_the_table() {
-        let settings = read(&[
-            ("INBOUND_ADDRESS", "127.0.0.1:9"),
-            ("WAYPOINT_WORKER_THREADS", "2"),
-        ])
-        .unwrap();
+        let settings = read(&[("INBOUND_ADDRESS", "127.0.0.1:9"), ("WAYPOINT_WORKER_THREADS", "2")]).unwrap();
         assert_eq!(settings.workers, Count::Exactly(2));
         assert_eq!(settings.inbound, "127.0.0.1:9".parse().unwrap());
         assert_eq!(settings.ports.admin.port(), 15000);
-        let changed: Vec<_> = settings
-            .rows
-            .iter()
-            .filter(|row| row.value != row.default)
-            .map(|row| row.name)
-            .collect();
+        let changed: Vec<_> =
+            settings.rows.iter().filter(|row| row.value != row.default).map(|row| row.name).collect();
         assert_eq!(changed, ["WAYPOINT_WORKER_THREADS", "INBOUND_ADDRESS"]);
     }
 

@@ -101,9 +101,7 @@ fn bench(words: &[String]) -> Result<Command, String> {
 /// A file named by an option, made absolute: what we start may run in another folder.
 fn path(option: &str, value: Option<&String>) -> Result<PathBuf, String> {
     let value = value.ok_or_else(|| format!("{option} needs a path"))?;
-    Path::new(value)
-        .canonicalize()
-        .map_err(|error| format!("{option} {value}: {error}"))
+    Path::new(value).canonicalize().map_err(|error| format!("{option} {value}: {error}"))
 }
 
 #[cfg(test)]
@@ -121,12 +119,7 @@ mod tests {
     #[test]
     fn commands_are_read() {
         let here = Path::new(".").canonicalize().unwrap();
-        let test = |part| {
-            Command::Test(TestOptions {
-                part,
-                ..TestOptions::default()
-            })
-        };
+        let test = |part| Command::Test(TestOptions { part, ..TestOptions::default() });
         let cases = [
             ("help", Command::Help),
             ("check", Command::Check),
@@ -144,15 +137,8 @@ mod tests {
         for (line, command) in cases {
             assert_eq!(read(line), Ok(command), "{line}");
         }
-        let options = TestOptions {
-            part: Part::Lab,
-            ztunnel: Some(here.clone()),
-            guides: Some(here),
-        };
-        assert_eq!(
-            read("test --lab --ztunnel . --guides ."),
-            Ok(Command::Test(options))
-        );
+        let options = TestOptions { part: Part::Lab, ztunnel: Some(here.clone()), guides: Some(here) };
+        assert_eq!(read("test --lab --ztunnel . --guides ."), Ok(Command::Test(options)));
     }
 
     #[test]

@@ -60,26 +60,11 @@ pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
 const FORMAT: [&str; 5] = ["fmt", "--all", "--check", "--", "--files-with-diff"];
 
 /// Release mode, though lints do not need it: the C code that build scripts compile is then the tests' own.
-const LINTS: [&str; 8] = [
-    "clippy",
-    "--quiet",
-    "--release",
-    "--workspace",
-    "--all-targets",
-    "--",
-    "-D",
-    "warnings",
-];
+const LINTS: [&str; 8] =
+    ["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
 
 /// The test that regenerates the wire code and compares; selected so that it is the one `xtask test` built.
-const DRIFT: [&str; 6] = [
-    "test",
-    "--quiet",
-    "--release",
-    "--workspace",
-    "--test",
-    "regenerate",
-];
+const DRIFT: [&str; 6] = ["test", "--quiet", "--release", "--workspace", "--test", "regenerate"];
 
 /// A cargo command whose own output says what is wrong.
 fn cargo(workspace: &Workspace, words: &[&str]) -> Outcome {
@@ -100,18 +85,10 @@ fn dependency_rules(workspace: &Workspace) -> Outcome {
 }
 
 fn counted(problems: usize) -> String {
-    if problems == 1 {
-        "1 problem".to_owned()
-    } else {
-        format!("{problems} problems")
-    }
+    if problems == 1 { "1 problem".to_owned() } else { format!("{problems} problems") }
 }
 
 /// The usual end of a check that collects problems.
 fn outcome(problems: Vec<String>, seen: impl Into<String>) -> Outcome {
-    if problems.is_empty() {
-        Ok(seen.into())
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(seen.into()) } else { Err(problems) }
 }

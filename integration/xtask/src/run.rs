@@ -29,22 +29,14 @@ impl Workspace {
     /// Asks cargo where everything is (which is how its target folder setting is respected).
     pub(crate) fn open() -> Result<Self, Failure> {
         let mut metadata = cargo();
-        metadata
-            .args(["metadata", "--format-version", "1", "--no-deps"])
-            .stderr(Stdio::inherit());
-        let output = metadata
-            .output()
-            .map_err(|error| Failure::new("cargo metadata", error))?;
+        metadata.args(["metadata", "--format-version", "1", "--no-deps"]).stderr(Stdio::inherit());
+        let output = metadata.output().map_err(|error| Failure::new("cargo metadata", error))?;
         let value: Value =
             serde_json::from_slice(&output.stdout).map_err(|error| Failure::new("cargo metadata", error))?;
         let path = |key: &str| value[key].as_str().map(PathBuf::from);
         let folders = path("workspace_root").zip(path("target_directory"));
         let (root, target) = folders.ok_or_else(|| Failure("cargo metadata names no folders".to_owned()))?;
-        Ok(Self {
-            root,
-            packages: value["packages"].as_array().cloned().unwrap_or_default(),
-            target,
-        })
+        Ok(Self { root, packages: value["packages"].as_array().cloned().unwrap_or_default(), target })
     }
 
     /// Builds every program, once, the same way for every command.
@@ -70,36 +62,20 @@ impl Workspace {
 
 /// Runs a command with our own input and output; anything but success is a failure.
 pub(crate) fn succeeds(command: &mut Command) -> Result<(), Failure> {
-    let status = command
-        .status()
-        .map_err(|error| Failure::new(name(command), error))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::new(name(command), status))
-    }
+    let status = command.status().map_err(|error| Failure::new(name(command), error))?;
+    if status.success() { Ok(()) } else { Err(Failure::new(name(command), status)) }
 }
 
 /// The command as its user would type it.
 pub(crate) fn name(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
-    let program = program
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
-    std::iter::once(program)
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// A variable of our own environment: this is the one place that reads it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a developer's tool has no settings table"
-)]
+#[expect(clippy::disallowed_methods, reason = "a developer's tool has no settings table")]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -28,10 +28,7 @@ pub(crate) fn tools() -> Result<(), Failure> {
     install(&packages)?;
     match missing(|program| find(program).is_some()).as_slice() {
         [] => Ok(()),
-        still => Err(Failure(format!(
-            "still missing after the installation: {}",
-            still.join(" ")
-        ))),
+        still => Err(Failure(format!("still missing after the installation: {}", still.join(" ")))),
     }
 }
 
@@ -49,10 +46,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
 
 /// Packages of the tools that are not there, each once.
 fn missing(present: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let absent = TOOLS
-        .iter()
-        .filter(|(program, _)| !present(program))
-        .map(|(_, package)| *package);
+    let absent = TOOLS.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package);
     let mut packages: Vec<_> = absent.collect();
     packages.sort_unstable();
     packages.dedup();
@@ -61,17 +55,13 @@ fn missing(present: impl Fn(&str) -> bool) -> Vec<&'static str> {
 
 fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = variable("PATH").unwrap_or_default();
-    let mut folders = path
-        .split(':')
-        .chain(SYSTEM.split(':'))
-        .filter(|folder| !folder.is_empty());
+    let mut folders = path.split(':').chain(SYSTEM.split(':')).filter(|folder| !folder.is_empty());
     folders.find_map(|folder| Some(Path::new(folder).join(program)).filter(|file| file.is_file()))
 }
 
 fn apt() -> Command {
     let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(std::process::Stdio::null());
+    apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::null());
     apt
 }
 

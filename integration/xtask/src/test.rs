@@ -36,9 +36,7 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
     }
     workspace.build()?;
     let mut tests = workspace.cargo();
-    tests
-        .args(["test", "--release", "--workspace", "--no-fail-fast"])
-        .args(targets);
+    tests.args(["test", "--release", "--workspace", "--no-fail-fast"]).args(targets);
     if let Some(path) = &options.ztunnel {
         tests.env("AMBIT_ZTUNNEL", path);
     }
@@ -65,24 +63,15 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
 /// dependency than another and everything is compiled once.
 fn targets(packages: &[Value], part: Part) -> Vec<String> {
     let named = |lab: bool| {
-        let tests = packages
-            .iter()
-            .filter(move |package| (package["name"] == LAB) == lab);
+        let tests = packages.iter().filter(move |package| (package["name"] == LAB) == lab);
         let targets = tests.flat_map(|package| package["targets"].as_array().into_iter().flatten());
-        let names = targets
-            .filter(|target| target["kind"][0] == "test")
-            .filter_map(|target| target["name"].as_str());
-        names
-            .flat_map(|name| ["--test".to_owned(), name.to_owned()])
-            .collect::<Vec<_>>()
+        let names =
+            targets.filter(|target| target["kind"][0] == "test").filter_map(|target| target["name"].as_str());
+        names.flat_map(|name| ["--test".to_owned(), name.to_owned()]).collect::<Vec<_>>()
     };
     match part {
         Part::All => Vec::new(),
-        Part::Unit => ["--lib", "--bins"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(named(false))
-            .collect(),
+        Part::Unit => ["--lib", "--bins"].map(str::to_owned).into_iter().chain(named(false)).collect(),
         Part::Lab => named(true),
     }
 }
@@ -90,16 +79,9 @@ fn targets(packages: &[Value], part: Part) -> Vec<String> {
 /// Passes the tests' output through while reading it.
 fn stream(tests: &mut Command) -> Result<(Tally, Result<(), Failure>), Failure> {
     let failed = |error: std::io::Error| Failure::new("cargo test", error);
-    let mut child = tests
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
+    let mut child = tests.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut tally = Tally::default();
-    let output = child
-        .stdout
-        .take()
-        .ok_or_else(|| Failure("cargo test has no output".to_owned()))?;
+    let output = child.stdout.take().ok_or_else(|| Failure("cargo test has no output".to_owned()))?;
     for line in BufReader::new(output).split(b'\n') {
         let line = line.map_err(failed)?;
         let line = String::from_utf8_lossy(&line);
@@ -107,11 +89,7 @@ fn stream(tests: &mut Command) -> Result<(Tally, Result<(), Failure>), Failure> 
         tally.read(&line);
     }
     let status = child.wait().map_err(failed)?;
-    let outcome = if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::new(name(tests), status))
-    };
+    let outcome = if status.success() { Ok(()) } else { Err(Failure::new(name(tests), status)) };
     Ok((tally, outcome))
 }
 
@@ -124,8 +102,7 @@ impl Tally {
             self.failed += count(summary, "failed");
         } else if let Some(skipped) = line.strip_prefix("SKIPPED ") {
             let (test, reason) = skipped.split_once(':').unwrap_or((skipped, "no reason given"));
-            self.skipped
-                .insert(test.trim().to_owned(), reason.trim().to_owned());
+            self.skipped.insert(test.trim().to_owned(), reason.trim().to_owned());
         } else if let Some((test, reason)) = ignored(line) {
             self.skipped.insert(test, reason);
         }
@@ -143,14 +120,7 @@ fn count(summary: &str, word: &str) -> u64 {
 fn ignored(line: &str) -> Option<(String, String)> {
     let (test, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
     let reason = outcome.strip_prefix("ignored")?.trim_start_matches(',').trim();
-    Some((
-        test.trim().to_owned(),
-        if reason.is_empty() {
-            "ignored".to_owned()
-        } else {
-            reason.to_owned()
-        },
-    ))
+    Some((test.trim().to_owned(), if reason.is_empty() { "ignored".to_owned() } else { reason.to_owned() }))
 }
 
 fn read_skips(path: &Path) -> Result<String, Failure> {
@@ -162,14 +132,9 @@ fn read_skips(path: &Path) -> Result<String, Failure> {
 
 /// The list of tests that may be skipped: `NAME: REASON` a line.
 fn allowed(text: &str) -> Result<BTreeMap<String, String>, Failure> {
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let entry = |line: &str| {
-        let (test, reason) = line
-            .split_once(':')
-            .map(|(test, reason)| (test.trim(), reason.trim()))?;
+        let (test, reason) = line.split_once(':').map(|(test, reason)| (test.trim(), reason.trim()))?;
         (!test.is_empty() && !reason.is_empty()).then(|| (test.to_owned(), reason.to_owned()))
     };
     lines
@@ -182,17 +147,10 @@ fn judge(tally: &Tally, allowed: &BTreeMap<String, String>, ci: bool) -> Result<
     if tally.failed > 0 {
         return Err(Failure(format!("{} tests failed", tally.failed)));
     }
-    let unlisted: Vec<_> = tally
-        .skipped
-        .keys()
-        .filter(|test| !allowed.contains_key(*test))
-        .cloned()
-        .collect();
+    let unlisted: Vec<_> =
+        tally.skipped.keys().filter(|test| !allowed.contains_key(*test)).cloned().collect();
     if ci && !unlisted.is_empty() {
-        return Err(Failure(format!(
-            "skipped, and not listed in {SKIPS}: {}",
-            unlisted.join(", ")
-        )));
+        return Err(Failure(format!("skipped, and not listed in {SKIPS}: {}", unlisted.join(", "))));
     }
     Ok(())
 }
@@ -223,11 +181,8 @@ mod tests {
             "nothing: 7 passed; 9 failed",
         ]);
         assert_eq!((tally.passed, tally.failed), (15, 2));
-        let skipped: Vec<_> = tally
-            .skipped
-            .iter()
-            .map(|(test, reason)| (test.as_str(), reason.as_str()))
-            .collect();
+        let skipped: Vec<_> =
+            tally.skipped.iter().map(|(test, reason)| (test.as_str(), reason.as_str())).collect();
         let expected = [
             ("a::c", "needs a moon"),
             ("a::d", "ignored"),
@@ -256,10 +211,7 @@ mod tests {
         ];
         assert!(targets(&packages, Part::All).is_empty());
         assert_eq!(targets(&packages, Part::Lab), ["--test", "enrol", "--test", "l4"]);
-        assert_eq!(
-            targets(&packages, Part::Unit),
-            ["--lib", "--bins", "--test", "regenerate"]
-        );
+        assert_eq!(targets(&packages, Part::Unit), ["--lib", "--bins", "--test", "regenerate"]);
         assert!(targets(&packages[..1], Part::Lab).is_empty());
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+type Holds = fn(&Settings) -> bool;
+
 fn read(pairs: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     let environment: BTreeMap<String, String> =
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -26,7 +28,7 @@ fn nothing_set_is_a_working_ztunnel() {
 
 #[test]
 fn values_that_mean_something_special() {
-    let cases: [(&[(&str, &str)], fn(&Settings) -> bool); 6] = [
+    let cases: [(&[(&str, &str)], Holds); 6] = [
         (&[("ENABLE_ORIG_SRC", "false")], |read| read.data.original_source == OriginalSource::Off),
         (&[("ENABLE_ORIG_SRC", "true")], |read| read.data.original_source == OriginalSource::Required),
         (&[("AMBIT_IDLE_TIMEOUT", "0s")], |read| read.data.times.idle > Duration::from_secs(86_400 * 365)),

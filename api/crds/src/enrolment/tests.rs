@@ -1,3 +1,5 @@
+//! Who is in the mesh: the truth table of labels.
+
 //! The truth table of enrolment.
 
 use super::{DATAPLANE_MODE, Enrolment, Why, enrolled};

@@ -1,3 +1,5 @@
+//! Documents as they are read: kinds, versions, and what is said about each mistake.
+
 //! Manifests read whole: kinds, faults, limits.
 
 use std::sync::Arc;

@@ -14,22 +14,12 @@ pub(super) fn check(files: &[File], exceptions: &Exceptions) -> Outcome {
     let product: Vec<_> = files.iter().filter(|file| file.is_product()).collect();
     let mut problems: Vec<_> = product.iter().filter_map(|file| over(file, exceptions)).collect();
     for (path, limit) in &exceptions.lines {
-        let lines = product
-            .iter()
-            .find(|file| file.path == *path)
-            .map(|file| product_lines(&file.text));
+        let lines = product.iter().find(|file| file.path == *path).map(|file| product_lines(&file.text));
         problems.extend(stale(path, *limit, lines));
     }
     let longest = product.iter().max_by_key(|file| product_lines(&file.text));
     let longest = longest.map(|file| format!("{} with {} lines", file.path, product_lines(&file.text)));
-    outcome(
-        problems,
-        format!(
-            "{} files, the longest {}",
-            product.len(),
-            longest.unwrap_or_default()
-        ),
-    )
+    outcome(problems, format!("{} files, the longest {}", product.len(), longest.unwrap_or_default()))
 }
 
 fn over(file: &File, exceptions: &Exceptions) -> Option<String> {
@@ -42,15 +32,13 @@ fn over(file: &File, exceptions: &Exceptions) -> Option<String> {
 /// Why an exception has had its day, if it has.
 fn stale(path: &str, limit: usize, lines: Option<usize>) -> Option<String> {
     match lines {
-        None => Some(format!(
-            "{path}: excused, but there is no such file: remove the exception"
-        )),
-        Some(lines) if lines <= LINES => Some(format!(
-            "{path}: excused, but within the budget with {lines} lines: remove the exception"
-        )),
-        Some(lines) if lines + SLACK < limit => Some(format!(
-            "{path}: excused up to {limit} lines, but has {lines}: lower the limit"
-        )),
+        None => Some(format!("{path}: excused, but there is no such file: remove the exception")),
+        Some(lines) if lines <= LINES => {
+            Some(format!("{path}: excused, but within the budget with {lines} lines: remove the exception"))
+        }
+        Some(lines) if lines + SLACK < limit => {
+            Some(format!("{path}: excused up to {limit} lines, but has {lines}: lower the limit"))
+        }
         Some(_) => None,
     }
 }
@@ -65,31 +53,13 @@ mod tests {
     use super::*;
 
     fn file(path: &str, lines: usize, test_lines: usize) -> File {
-        let text = format!(
-            "{}#[cfg(test)]\n{}",
-            "x\n".repeat(lines),
-            "t\n".repeat(test_lines)
-        );
-        File {
-            path: path.to_owned(),
-            text,
-        }
+        let text = format!("{}#[cfg(test)]\n{}", "x\n".repeat(lines), "t\n".repeat(test_lines));
+        File { path: path.to_owned(), text }
     }
 
     fn problems(files: &[File], lines: &[(&str, usize)]) -> usize {
-        let lines = lines
-            .iter()
-            .map(|(path, limit)| ((*path).to_owned(), *limit))
-            .collect();
-        check(
-            files,
-            &Exceptions {
-                lines,
-                crates: Vec::new(),
-            },
-        )
-        .err()
-        .map_or(0, |problems| problems.len())
+        let lines = lines.iter().map(|(path, limit)| ((*path).to_owned(), *limit)).collect();
+        check(files, &Exceptions { lines, crates: Vec::new() }).err().map_or(0, |problems| problems.len())
     }
 
     #[test]
@@ -97,16 +67,7 @@ mod tests {
         assert_eq!(product_lines("a\n    #[cfg(test)]\nb\n#[cfg(test)]\nc\n"), 3);
         assert_eq!(problems(&[file("a/src/a.rs", 400, 900)], &[]), 0);
         assert_eq!(problems(&[file("a/src/a.rs", 401, 0)], &[]), 1);
-        assert_eq!(
-            problems(
-                &[
-                    file("a/src/a/tests.rs", 900, 0),
-                    file("api/src/wire/a.rs", 900, 0)
-                ],
-                &[]
-            ),
-            0
-        );
+        assert_eq!(problems(&[file("a/src/a/tests.rs", 900, 0), file("api/src/wire/a.rs", 900, 0)], &[]), 0);
     }
 
     #[test]

@@ -25,17 +25,11 @@ impl Exceptions {
     /// `lines PATH LIMIT REASON…` or `crate NAME REASON…`, one a line.
     fn parse(text: &str) -> Result<Self, String> {
         let mut exceptions = Self::default();
-        for line in text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        {
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let words: Vec<_> = line.split_whitespace().collect();
             match words.as_slice() {
                 ["lines", path, limit, _, ..] => {
-                    let limit = limit
-                        .parse()
-                        .map_err(|_| format!("{line:?}: {limit:?} is no number"))?;
+                    let limit = limit.parse().map_err(|_| format!("{line:?}: {limit:?} is no number"))?;
                     exceptions.lines.push(((*path).to_owned(), limit));
                 }
                 ["crate", name, _, ..] => exceptions.crates.push((*name).to_owned()),
@@ -57,17 +51,10 @@ mod tests {
     #[test]
     fn the_list_is_read_and_a_reason_is_required() {
         let text = "# comment\n\nlines a/b.rs 450 one table\ncrate ring listed, never built\n";
-        let expected = Exceptions {
-            lines: vec![("a/b.rs".to_owned(), 450)],
-            crates: vec!["ring".to_owned()],
-        };
+        let expected =
+            Exceptions { lines: vec![("a/b.rs".to_owned(), 450)], crates: vec!["ring".to_owned()] };
         assert_eq!(Exceptions::parse(text), Ok(expected));
-        for text in [
-            "lines a/b.rs 450",
-            "lines a/b.rs many reason",
-            "crate ring",
-            "file a b c",
-        ] {
+        for text in ["lines a/b.rs 450", "lines a/b.rs many reason", "crate ring", "file a b c"] {
             assert!(Exceptions::parse(text).is_err(), "{text}");
         }
     }

@@ -22,10 +22,7 @@ impl File {
 
     /// Rust that ships or serves development, and is not a test.
     pub(crate) fn is_product(&self) -> bool {
-        let tests = self
-            .path
-            .split('/')
-            .any(|part| matches!(part, "tests" | "benches" | "fuzz"));
+        let tests = self.path.split('/').any(|part| matches!(part, "tests" | "benches" | "fuzz"));
         self.is_rust() && !tests && !self.path.ends_with("/tests.rs")
     }
 }
@@ -33,30 +30,17 @@ impl File {
 /// Every text file that git tracks or that is new and not ignored.
 pub(crate) fn tracked(root: &Path) -> Result<Vec<File>, Failure> {
     let mut git = Command::new("git");
-    git.current_dir(root)
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let output = git
-        .output()
-        .map_err(|error| Failure::new("git ls-files", error))?;
+    git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let output = git.output().map_err(|error| Failure::new("git ls-files", error))?;
     if !output.status.success() {
-        return Err(Failure::new(
-            "git ls-files",
-            String::from_utf8_lossy(&output.stderr).trim(),
-        ));
+        return Err(Failure::new("git ls-files", String::from_utf8_lossy(&output.stderr).trim()));
     }
     let names = String::from_utf8_lossy(&output.stdout).into_owned();
     // A file that was deleted and not yet committed is still listed; one that is not UTF-8 has no text to judge.
     let read = |path: &str| {
-        Some(File {
-            path: path.to_owned(),
-            text: std::fs::read_to_string(root.join(path)).ok()?,
-        })
+        Some(File { path: path.to_owned(), text: std::fs::read_to_string(root.join(path)).ok()? })
     };
-    Ok(names
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .filter_map(read)
-        .collect())
+    Ok(names.split('\0').filter(|name| !name.is_empty()).filter_map(read).collect())
 }
 
 #[cfg(test)]
@@ -76,10 +60,7 @@ mod tests {
             ("README.md", false, false),
         ];
         for (path, rust, product) in cases {
-            let file = File {
-                path: path.to_owned(),
-                text: String::new(),
-            };
+            let file = File { path: path.to_owned(), text: String::new() };
             assert_eq!((file.is_rust(), file.is_product()), (rust, product), "{path}");
         }
     }

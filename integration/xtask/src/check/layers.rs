@@ -17,74 +17,34 @@ const ROOMS: [Room; 12] = [
     room("ambit-process", &["ambit-api"]),
     room("ambit-crds", &["ambit-api", "ambit-process"]),
     room("ambit-transport", &["ambit-api", "ambit-process"]),
-    room(
-        "ambit-discovery",
-        &["ambit-api", "ambit-process", "ambit-transport"],
-    ),
-    room(
-        "ztunnel",
-        &["ambit-api", "ambit-process", "ambit-transport", "ambit-discovery"],
-    ),
-    room(
-        "waypoint",
-        &["ambit-api", "ambit-process", "ambit-transport", "ambit-discovery"],
-    ),
-    room(
-        "ambit-agent",
-        &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport"],
-    ),
+    room("ambit-discovery", &["ambit-api", "ambit-process", "ambit-transport"]),
+    room("ztunnel", &["ambit-api", "ambit-process", "ambit-transport", "ambit-discovery"]),
+    room("waypoint", &["ambit-api", "ambit-process", "ambit-transport", "ambit-discovery"]),
+    room("ambit-agent", &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport"]),
     Room {
         name: "controller",
         on: &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport"],
         tests: &["ambit-discovery"],
     },
-    room(
-        "ambit",
-        &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport"],
-    ),
-    Room {
-        name: "ambit-lab",
-        on: &FLOOR,
-        tests: &["controller", "ztunnel", "ambit-agent"],
-    },
+    room("ambit", &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport"]),
+    Room { name: "ambit-lab", on: &FLOOR, tests: &["controller", "ztunnel", "ambit-agent"] },
     room("xtask", &[]),
 ];
 
 /// The crates under `api/`. A sixth needs one removed.
-const FLOOR: [&str; 5] = [
-    "ambit-api",
-    "ambit-crds",
-    "ambit-process",
-    "ambit-transport",
-    "ambit-discovery",
-];
+const FLOOR: [&str; 5] = ["ambit-api", "ambit-crds", "ambit-process", "ambit-transport", "ambit-discovery"];
 
 /// What the words of the mesh must never need.
-const NOT_IN_WORDS: [&str; 9] = [
-    "tokio",
-    "kube",
-    "k8s-openapi",
-    "tonic",
-    "hyper",
-    "h2",
-    "axum",
-    "rustls",
-    "tokio-rustls",
-];
+const NOT_IN_WORDS: [&str; 9] =
+    ["tokio", "kube", "k8s-openapi", "tonic", "hyper", "h2", "axum", "rustls", "tokio-rustls"];
 
 const fn room(name: &'static str, on: &'static [&'static str]) -> Room {
     Room { name, on, tests: &[] }
 }
 
 pub(super) fn check(packages: &[Value]) -> Outcome {
-    let names: Vec<_> = packages
-        .iter()
-        .filter_map(|package| package["name"].as_str())
-        .collect();
-    let mut problems: Vec<_> = packages
-        .iter()
-        .flat_map(|package| arrows(package, &names))
-        .collect();
+    let names: Vec<_> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let mut problems: Vec<_> = packages.iter().flat_map(|package| arrows(package, &names)).collect();
     let under = packages
         .iter()
         .filter(|package| is_under_api(package))
@@ -100,9 +60,7 @@ pub(super) fn check(packages: &[Value]) -> Outcome {
 fn arrows(package: &Value, members: &[&str]) -> Vec<String> {
     let name = package["name"].as_str().unwrap_or_default();
     let Some(room) = ROOMS.iter().find(|room| room.name == name) else {
-        return vec![format!(
-            "{name}: not in the table of layers; say what it may stand on"
-        )];
+        return vec![format!("{name}: not in the table of layers; say what it may stand on")];
     };
     let mut problems = Vec::new();
     for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -132,21 +90,15 @@ mod tests {
     use serde_json::json;
 
     fn package(name: &str, folder: &str, on: &[(&str, Option<&str>)]) -> Value {
-        let dependencies: Vec<_> = on
-            .iter()
-            .map(|(name, kind)| json!({"name": name, "kind": kind}))
-            .collect();
+        let dependencies: Vec<_> =
+            on.iter().map(|(name, kind)| json!({"name": name, "kind": kind})).collect();
         json!({"name": name, "manifest_path": format!("/x/{folder}/Cargo.toml"), "dependencies": dependencies})
     }
 
     fn problems(package: Value) -> Vec<String> {
-        let others = FLOOR
-            .iter()
-            .chain(&["ztunnel", "controller"])
-            .filter(|name| package["name"] != **name);
-        let mut packages: Vec<_> = others
-            .map(|name| json!({"name": name, "manifest_path": "/x/y/Cargo.toml"}))
-            .collect();
+        let others = FLOOR.iter().chain(&["ztunnel", "controller"]).filter(|name| package["name"] != **name);
+        let mut packages: Vec<_> =
+            others.map(|name| json!({"name": name, "manifest_path": "/x/y/Cargo.toml"})).collect();
         packages.push(package);
         check(&packages).err().unwrap_or_default()
     }
@@ -155,28 +107,12 @@ mod tests {
     fn allowed_arrows() {
         let normal = None;
         assert!(
-            problems(package(
-                "ztunnel",
-                "ztunnel",
-                &[("ambit-discovery", normal), ("tokio", normal)]
-            ))
-            .is_empty()
+            problems(package("ztunnel", "ztunnel", &[("ambit-discovery", normal), ("tokio", normal)]))
+                .is_empty()
         );
+        assert!(problems(package("ambit-lab", "integration", &[("controller", Some("dev"))])).is_empty());
         assert!(
-            problems(package(
-                "ambit-lab",
-                "integration",
-                &[("controller", Some("dev"))]
-            ))
-            .is_empty()
-        );
-        assert!(
-            problems(package(
-                "ambit-api",
-                "api",
-                &[("tonic", Some("dev")), ("prost", normal)]
-            ))
-            .is_empty()
+            problems(package("ambit-api", "api", &[("tonic", Some("dev")), ("prost", normal)])).is_empty()
         );
         assert!(problems(package("ambit-process", "api/process", &[("ambit-api", normal)])).is_empty());
     }
@@ -184,26 +120,14 @@ mod tests {
     #[test]
     fn forbidden_arrows() {
         let cases = [
-            (
-                package("ztunnel", "ztunnel", &[("controller", None)]),
-                "ztunnel may not stand on controller",
-            ),
+            (package("ztunnel", "ztunnel", &[("controller", None)]), "ztunnel may not stand on controller"),
             (
                 package("ambit-lab", "integration", &[("controller", None)]),
                 "ambit-lab may not stand on controller",
             ),
-            (
-                package("ambit-process", "api/process", &[("ambit-transport", None)]),
-                "may not stand on",
-            ),
-            (
-                package("controller", "controller", &[("ambit-discovery", Some("build"))]),
-                "may not stand on",
-            ),
-            (
-                package("ambit-api", "api", &[("tokio", None)]),
-                "words only: no tokio",
-            ),
+            (package("ambit-process", "api/process", &[("ambit-transport", None)]), "may not stand on"),
+            (package("controller", "controller", &[("ambit-discovery", Some("build"))]), "may not stand on"),
+            (package("ambit-api", "api", &[("tokio", None)]), "words only: no tokio"),
             (package("stranger", "stranger", &[]), "not in the table"),
             (package("xtask", "api/xtask", &[]), "stands under api/"),
         ];

@@ -54,20 +54,12 @@ pub(super) fn minimums(lock: &str) -> Outcome {
             if number(&package.version).is_none_or(|version| version < *minimum) {
                 let [major, minor, patch] = minimum;
                 let Locked { name, version, .. } = package;
-                problems.push(format!(
-                    "{name} {version}: advisories ask for {major}.{minor}.{patch} or later"
-                ));
+                problems
+                    .push(format!("{name} {version}: advisories ask for {major}.{minor}.{patch} or later"));
             }
         }
     }
-    outcome(
-        problems,
-        format!(
-            "{} crates against {} advisories' minimums",
-            packages.len(),
-            MINIMUMS.len()
-        ),
-    )
+    outcome(problems, format!("{} crates against {} advisories' minimums", packages.len(), MINIMUMS.len()))
 }
 
 pub(super) fn banned(lock: &str, exceptions: &Exceptions) -> Outcome {
@@ -81,25 +73,16 @@ pub(super) fn banned(lock: &str, exceptions: &Exceptions) -> Outcome {
             _ => {}
         }
     }
-    let unknown = exceptions
-        .crates
-        .iter()
-        .filter(|name| BANNED.iter().all(|(banned, _)| banned != name));
+    let unknown = exceptions.crates.iter().filter(|name| BANNED.iter().all(|(banned, _)| banned != name));
     problems.extend(unknown.map(|name| format!("{name}: excused, but not banned")));
-    let foreign = packages
-        .iter()
-        .filter(|package| package.source.as_deref().is_some_and(|source| source != REGISTRY));
+    let foreign =
+        packages.iter().filter(|package| package.source.as_deref().is_some_and(|source| source != REGISTRY));
     problems.extend(foreign.map(|package| format!("{}: not from crates.io", package.name)));
-    outcome(
-        problems,
-        format!("{} crates, {} excused", packages.len(), exceptions.crates.len()),
-    )
+    outcome(problems, format!("{} crates, {} excused", packages.len(), exceptions.crates.len()))
 }
 
 fn covers(pattern: &str, name: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or(pattern == name, |family| name.starts_with(family))
+    pattern.strip_suffix('*').map_or(pattern == name, |family| name.starts_with(family))
 }
 
 fn packages(lock: &str) -> Vec<Locked> {
@@ -107,16 +90,11 @@ fn packages(lock: &str) -> Vec<Locked> {
     sections
         .filter_map(|section| {
             let value = |key: &str| {
-                let line = section
-                    .lines()
-                    .find_map(|line| line.strip_prefix(key)?.trim().strip_prefix("= "))?;
+                let line =
+                    section.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_prefix("= "))?;
                 Some(line.trim().trim_matches('"').to_owned())
             };
-            Some(Locked {
-                name: value("name ")?,
-                version: value("version ")?,
-                source: value("source "),
-            })
+            Some(Locked { name: value("name ")?, version: value("version ")?, source: value("source ") })
         })
         .collect()
 }
@@ -139,10 +117,7 @@ mod tests {
                 "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nsource = \"{source}\"\ndependencies = [\n \"ring\",\n]\n\n"
             )
         };
-        format!(
-            "version = 4\n\n{}",
-            packages.iter().map(entry).collect::<String>()
-        )
+        format!("version = 4\n\n{}", packages.iter().map(entry).collect::<String>())
     }
 
     #[test]
@@ -159,9 +134,8 @@ mod tests {
             ("h2-other", "0.0.1", 0),
         ];
         for (name, version, problems) in cases {
-            let found = minimums(&lock(&[(name, version, REGISTRY)]))
-                .err()
-                .map_or(0, |problems| problems.len());
+            let found =
+                minimums(&lock(&[(name, version, REGISTRY)])).err().map_or(0, |problems| problems.len());
             assert_eq!(found, problems, "{name} {version}");
         }
         let two = lock(&[("slab", "0.4.12", REGISTRY), ("slab", "0.4.10", REGISTRY)]);
@@ -178,10 +152,7 @@ mod tests {
         let without = lock(&[("serde", "1.0.0", REGISTRY)]);
         assert!(banned(&with, &excused(&[])).is_err());
         assert!(banned(&with, &excused(&["ring"])).is_ok());
-        assert!(
-            banned(&without, &excused(&[])).is_ok(),
-            "a name in a list of dependencies is no package"
-        );
+        assert!(banned(&without, &excused(&[])).is_ok(), "a name in a list of dependencies is no package");
         assert!(banned(&without, &excused(&["ring"])).is_err());
         assert!(banned(&without, &excused(&["serde"])).is_err());
         assert!(banned(&lock(&[("serde", "1.0.0", "git+https://x.y/z")]), &excused(&[])).is_err());

@@ -20,15 +20,9 @@ pub(super) fn no_unsafe(files: &[File]) -> Outcome {
     let others = rust.iter().filter(|file| file.path != UNSAFE);
     let places = others.flat_map(|file| {
         let code = code_only(&file.text);
-        let lines: Vec<_> = code
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| has_unsafe(line))
-            .map(|(n, _)| n + 1)
-            .collect();
-        lines
-            .into_iter()
-            .map(|line| format!("{}:{line}: unsafe code belongs in {UNSAFE}", file.path))
+        let lines: Vec<_> =
+            code.lines().enumerate().filter(|(_, line)| has_unsafe(line)).map(|(n, _)| n + 1).collect();
+        lines.into_iter().map(|line| format!("{}:{line}: unsafe code belongs in {UNSAFE}", file.path))
     });
     outcome(places.collect(), format!("{} files", rust.len()))
 }
@@ -36,12 +30,8 @@ pub(super) fn no_unsafe(files: &[File]) -> Outcome {
 pub(super) fn headers(files: &[File]) -> Outcome {
     let rust: Vec<_> = files.iter().filter(|file| file.is_rust()).collect();
     let bare = rust.iter().filter(|file| !file.text.starts_with("//! "));
-    let problems = bare.map(|file| {
-        format!(
-            "{}: does not begin with a `//!` line that says what it is for",
-            file.path
-        )
-    });
+    let problems =
+        bare.map(|file| format!("{}: does not begin with a `//!` line that says what it is for", file.path));
     outcome(problems.collect(), format!("{} files", rust.len()))
 }
 
@@ -50,11 +40,7 @@ pub(super) fn no_machine_paths(files: &[File]) -> Outcome {
     for file in files {
         for (number, line) in file.text.lines().enumerate() {
             if let Some(path) = MACHINE.iter().find(|path| names(line, path)) {
-                problems.push(format!(
-                    "{}:{}: names {path} of one machine",
-                    file.path,
-                    number + 1
-                ));
+                problems.push(format!("{}:{}: names {path} of one machine", file.path, number + 1));
             }
         }
     }
@@ -74,8 +60,7 @@ fn names(line: &str, path: &str) -> bool {
 /// Whether a line of code opens an unsafe item or block, or lifts the lint against it.
 fn has_unsafe(line: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    line.split(|c| !word(c))
-        .any(|part| matches!(part, "unsafe" | "unsafe_code"))
+    line.split(|c| !word(c)).any(|part| matches!(part, "unsafe" | "unsafe_code"))
 }
 
 /// What a scan of Rust text is inside of.
@@ -95,18 +80,10 @@ fn code_only(text: &str) -> String {
     let mut inside = Inside::Code;
     let mut at = 0;
     while at < bytes.len() {
-        let (next, step) = advance(
-            inside,
-            &bytes[at..],
-            at.checked_sub(1).map(|before| bytes[before]),
-        );
+        let (next, step) = advance(inside, &bytes[at..], at.checked_sub(1).map(|before| bytes[before]));
         let kept = inside == Inside::Code && next == Inside::Code;
         for byte in &bytes[at..(at + step).min(bytes.len())] {
-            code.push(if kept || *byte == b'\n' {
-                char::from(*byte)
-            } else {
-                ' '
-            });
+            code.push(if kept || *byte == b'\n' { char::from(*byte) } else { ' ' });
         }
         (inside, at) = (next, at + step);
     }
@@ -118,14 +95,9 @@ fn advance(inside: Inside, rest: &[u8], before: Option<u8>) -> (Inside, usize) {
     match inside {
         Inside::Code => open(rest, before),
         Inside::Line => (if rest[0] == b'\n' { Inside::Code } else { inside }, 1),
-        Inside::Block(depth) if rest.starts_with(b"*/") => (
-            if depth == 1 {
-                Inside::Code
-            } else {
-                Inside::Block(depth - 1)
-            },
-            2,
-        ),
+        Inside::Block(depth) if rest.starts_with(b"*/") => {
+            (if depth == 1 { Inside::Code } else { Inside::Block(depth - 1) }, 2)
+        }
         Inside::Block(depth) if rest.starts_with(b"/*") => (Inside::Block(depth + 1), 2),
         Inside::Text if rest[0] == b'\\' => (inside, 2),
         Inside::Text if rest[0] == b'"' => (Inside::Code, 1),

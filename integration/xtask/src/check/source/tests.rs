@@ -3,10 +3,7 @@
 use super::*;
 
 fn file(path: &str, text: &str) -> Vec<File> {
-    vec![File {
-        path: path.to_owned(),
-        text: text.to_owned(),
-    }]
+    vec![File { path: path.to_owned(), text: text.to_owned() }]
 }
 
 #[test]
@@ -37,11 +34,7 @@ fn unsafe_is_found_in_code_only() {
         "fn no_unsafe() {}",
     ];
     for text in innocent {
-        assert!(
-            no_unsafe(&file("a.rs", text)).is_ok(),
-            "{text}: {}",
-            code_only(text)
-        );
+        assert!(no_unsafe(&file("a.rs", text)).is_ok(), "{text}: {}", code_only(text));
     }
 }
 
@@ -66,12 +59,8 @@ fn files_begin_with_their_purpose() {
 #[test]
 fn paths_of_one_machine_are_found() {
     let [work, ..] = MACHINE;
-    for line in [
-        format!("{work}/main"),
-        format!("x {work}/a"),
-        format!("\"{work}/\""),
-        format!("a={work}/b"),
-    ] {
+    for line in [format!("{work}/main"), format!("x {work}/a"), format!("\"{work}/\""), format!("a={work}/b")]
+    {
         assert!(no_machine_paths(&file("README.md", &line)).is_err(), "{line}");
     }
     for line in [
