@@ -405,7 +405,7 @@ fn changes(room: &Room) -> Check {
             .collect::<Result<Vec<_>, _>>()?;
         let cut = room.open('b')?;
         forbid(room)?;
-        let took = cut.is_cut(Instant::now(), SECOND).map_err(|error| -> Failed {
+        let took = cut.cut_within(Instant::now(), SECOND).map_err(|error| -> Failed {
             format!("{what}: {}", error.message().unwrap_or_default()).into()
         })?;
         room.lab.settled()?;
@@ -421,7 +421,7 @@ fn changes(room: &Room) -> Check {
         stay.into_iter().try_for_each(callers::Open::finish)?;
         room.clear()?;
     }
-    Ok(room.logged(&["closed due to policy change", "ns/shop/sa/bob"]).map(drop)?)
+    room.logged(&["closed due to policy change", "ns/shop/sa/bob"]).map(drop)
 }
 
 fn locked(room: &Room) -> Check {
@@ -507,7 +507,7 @@ fn dry_run(room: &Room) -> Check {
     open.goes_on()?;
     // Control: the same without the annotation.
     room.put(KIND, "shop/dry", &format!("{{{WEB}, {BOB}}}"))?;
-    open.is_cut(Instant::now(), SECOND)?;
+    open.cut_within(Instant::now(), SECOND)?;
     room.comes_to("a123 b3 c123 d123 e123", SECOND)?;
     room.clear().map(drop)
 }
@@ -534,11 +534,7 @@ fn sent(room: &Room) -> Check {
     room.lab.settled()?;
     let controller = controller::Controller::of(&room.lab);
     let token = room.lab.token(&controller::claims(&room.lab, NodeNumber(2))?)?;
-    let resources = controller.configuration(
-        NodeNumber(2),
-        Some(token),
-        "type.googleapis.com/istio.security.Authorization",
-    )?;
+    let resources = controller.configuration(NodeNumber(2), Some(token), controller::AUTHORIZATIONS)?;
     let mut clauses = 0;
     for (name, body) in &resources {
         let wire = Authorization::decode(body.as_slice())?;

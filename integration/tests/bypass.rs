@@ -338,11 +338,8 @@ fn packets(room: &Room) -> Check {
                 let (pod, to) = (room.caller(letter)?, at(&room.web, 8080));
                 let from = at(pod, first + index as u16);
                 let met = room.lab.in_pod(pod, move || {
-                    hbone::packets(from, to, flags, 3).map_or_else(
-                        |error| Met::Application(error.to_string()),
-                        |()| hbone::from_address(from, to),
-                    )
-                });
+                    hbone::packets(from, to, flags, 3).map(|()| hbone::from_address(from, to))
+                })?;
                 meets(&format!("{letter} after packets with flags {flags:#04x}"), &met, expected)?;
             }
         }

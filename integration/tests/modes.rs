@@ -139,7 +139,7 @@ fn switch(room: &Room) -> Check {
     let (mesh, plain, near) = (room.open('a')?, room.open('d')?, room.open('e')?);
     let start = Instant::now();
     room.put(KIND, "shop/default", "{mtls: {mode: STRICT}}")?;
-    let cut = plain.is_cut(start, SECOND)?.max(near.is_cut(start, SECOND)?);
+    let cut = plain.cut_within(start, SECOND)?.max(near.cut_within(start, SECOND)?);
     let new = start.elapsed().max(room.comes_to(MTLS, SECOND)?);
     mesh.goes_on()?;
     println!("STRICT cut open plaintext connections within {cut:?}; new ones refused after {new:?} at most");
@@ -163,7 +163,7 @@ fn exception(room: &Room) -> Check {
     plain.goes_on()?;
     let start = Instant::now();
     room.put(KIND, "shop/web", &web("{8080: {mode: PERMISSIVE}}"))?;
-    let cut = plain.is_cut(start, SECOND)?;
+    let cut = plain.cut_within(start, SECOND)?;
     println!("a connection lived by the exception for its port and was cut {cut:?} after it moved");
     room.comes_to("a123 b123 c123 d13 e13", SECOND)?;
     mesh.finish()?;

@@ -93,6 +93,9 @@ impl Room {
         loop {
             let found = self.admitted();
             let took = start.elapsed();
+            if found.contains('?') {
+                println!("nobody answered: [{found}] on the way to [{expected}]");
+            }
             if found == expected {
                 return Ok(took);
             }
@@ -196,7 +199,7 @@ impl Open {
     }
 
     /// Waits until the connection is cut, counted from `since`.
-    pub(crate) fn is_cut(self, since: Instant, within: Duration) -> Result<Duration, Failed> {
+    pub(crate) fn cut_within(self, since: Instant, within: Duration) -> Result<Duration, Failed> {
         while !self.stream.broken() {
             check(since.elapsed() < within, || {
                 format!("the connection of {} still lives after {:?}", self.letter, since.elapsed())

@@ -11,11 +11,14 @@ use ambit_discovery::rpc::discovery::aggregated_discovery_service_client::Aggreg
 use ambit_discovery::xds::Node;
 use ambit_lab::tokens::Claims;
 use ambit_lab::{Lab, NodeNumber};
-use futures_util::StreamExt as _;
 use libtest_mimic::Failed;
 
 use crate::hbone::Papers;
 
+/// Workloads and Services.
+pub(crate) const ADDRESSES: &str = "type.googleapis.com/istio.workload.Address";
+/// Policies.
+pub(crate) const AUTHORIZATIONS: &str = "type.googleapis.com/istio.security.Authorization";
 /// Longest time an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,7 +51,7 @@ impl<'a> Controller<'a> {
         }
     }
 
-    /// The first answer to a subscription, as the ztunnel of `node` would ask: names and messages.
+    /// The first answer with resources of a kind, as the ztunnel of `node` would get it: names and messages.
     pub(crate) fn configuration(
         &self,
         node: NodeNumber,
@@ -69,17 +72,32 @@ impl<'a> Controller<'a> {
                 version: "1".to_owned(),
                 metadata: Default::default(),
             };
-            let first = DeltaDiscoveryRequest {
-                node: Some(node.to_wire()),
-                type_url: kind.to_owned(),
-                resource_names_subscribe: vec!["*".to_owned()],
-                ..Default::default()
+            // As a proxy does: both kinds, and what comes first is acknowledged.
+            let (requests, mut outgoing) = tokio::sync::mpsc::unbounded_channel();
+            let about =
+                |kind: &str| DeltaDiscoveryRequest { type_url: kind.to_owned(), ..Default::default() };
+            let subscribe = |kind| {
+                let names = vec!["*".to_owned()];
+                DeltaDiscoveryRequest { resource_names_subscribe: names, ..about(kind) }
             };
-            let requests = futures_util::stream::iter([first]).chain(futures_util::stream::pending());
-            let answers = client.delta_aggregated_resources(requests).await;
+            let first = DeltaDiscoveryRequest { node: Some(node.to_wire()), ..subscribe(AUTHORIZATIONS) };
+            for request in [first, subscribe(ADDRESSES)] {
+                requests.send(request).map_err(|_| "no stream")?;
+            }
+            let outgoing = futures_util::stream::poll_fn(move |context| outgoing.poll_recv(context));
+            let answers = client.delta_aggregated_resources(outgoing).await;
             let mut answers = answers.map_err(|status| status.message().to_owned())?.into_inner();
-            let answer = answers.message().await.map_err(|status| status.message().to_owned())?;
-            let resources = answer.ok_or("the controller closed the stream")?.resources;
+            let resources = loop {
+                let answer = answers.message().await.map_err(|status| status.message().to_owned())?;
+                let answer = answer.ok_or("the controller closed the stream")?;
+                if answer.type_url == kind {
+                    break answer.resources;
+                }
+                let response_nonce = answer.nonce;
+                requests
+                    .send(DeltaDiscoveryRequest { response_nonce, ..about(&answer.type_url) })
+                    .map_err(|_| "no stream")?;
+            };
             let pair = |one: ambit_api::wire::discovery::Resource| {
                 (one.name, one.resource.map(|any| any.value).unwrap_or_default())
             };
