@@ -45,8 +45,9 @@ fn by_hand() -> Check {
         println!("$ ambit-lab {}\n{}", words.join(" "), said.concat());
         Ok((output.status.success(), said.concat()))
     };
-    let lines: Vec<_> =
-        shell().into_iter().filter_map(|line| line.strip_prefix("cargo xtask lab ")).collect();
+    let lines = shell().into_iter().filter_map(|line| line.strip_prefix("cargo xtask lab "));
+    // The demo's lab, which is broken there on purpose, has a test of its own.
+    let lines: Vec<_> = lines.filter(|line| !line.contains("demo")).collect();
     let outcome = (|| {
         check(lines.len() >= 6, || format!("the README's lab is {lines:?}"))?;
         for line in &lines {
