@@ -31,6 +31,9 @@ impl Spread {
     }
 
     fn show(self, figure: Figure) -> String {
+        if self.least == self.most {
+            return figure.show(self.median);
+        }
         let (least, most) = (figure.show(self.least), figure.show(self.most));
         format!("{} ({least} to {most})", figure.show(self.median))
     }
@@ -82,23 +85,21 @@ impl Results {
 
     /// For a terminal.
     pub(super) fn text(&self) -> String {
-        let (head, lines) = (self.head(), self.lines());
+        let (head, mut lines) = (self.head(), self.lines());
+        for line in lines.iter_mut().filter(|line| line.len() > 1) {
+            line[0].insert_str(0, "  ");
+        }
         let wide = |column: usize| {
             let cells = lines.iter().filter(|line| line.len() > 1).chain([&head]);
-            cells
-                .filter_map(|line| line.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or_default()
+            let widths = cells.filter_map(|line| line.get(column)).map(|cell| cell.chars().count());
+            widths.max().unwrap_or_default() + 2
         };
         let widths: Vec<_> = (0..head.len()).map(wide).collect();
         let mut text = String::new();
         for line in std::iter::once(&head).chain(&lines) {
-            let indent = if line.len() > 1 && line != &head { "  " } else { "" };
-            for (column, cell) in line.iter().enumerate() {
-                let pad = (widths[column] + 2)
-                    .saturating_sub(cell.chars().count() + if column == 0 { indent.len() } else { 0 });
-                let _written = write!(text, "{}{cell}{:pad$}", if column == 0 { indent } else { "" }, "");
+            for (cell, width) in line.iter().zip(&widths) {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{cell:width$}");
             }
             text.truncate(text.trim_end().len());
             text.push('\n');
@@ -168,16 +169,16 @@ mod tests {
             results.add(Row::KeepAlive1, Figure::Median, 1, sample);
         }
         let expected = "\
-median (least to most)         no mesh        ours              ours should
+median (least to most)         no mesh  ours              ours should
 HTTP keep-alive, 1 connection
-  p50, µs                      50 (50 to 50)  110 (100 to 120)  ≤ 130
+  p50, µs                      50       110 (100 to 120)  ≤ 130
 ";
         let text = results.text();
         let squeezed = |text: &str| {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
         assert_eq!(squeezed(&text), squeezed(expected));
-        assert!(results.markdown().contains("| p50, µs | 50 (50 to 50) | 110 (100 to 120) | ≤ 130 |"));
+        assert!(results.markdown().contains("| p50, µs | 50 | 110 (100 to 120) | ≤ 130 |"));
         assert_eq!(results.json()["keep-alive1"]["ours"]["p50_microseconds"]["median"], 110.0);
         assert_eq!(
             results.commands("").trim(),
