@@ -1,5 +1,3 @@
-//! Policies as they are written: every field of the kind, and every mistake that must not widen one.
-
 //! Tables of policies that are read and of mistakes that are not.
 
 use ambit_api::policy::{ServiceAccountMatch, StringMatch};

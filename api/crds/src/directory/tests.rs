@@ -1,5 +1,3 @@
-//! Folders as people treat them: overrides, broken files, last good versions, changes while somebody watches.
-
 //! The directory source against real folders.
 
 use std::fs;

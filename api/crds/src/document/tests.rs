@@ -1,5 +1,3 @@
-//! YAML by its places: lines of fields, anchors, and what is refused.
-
 //! Documents cut out of files, one by one.
 
 use super::{MAX_DOCUMENTS, Piece, parse, split, suggest};

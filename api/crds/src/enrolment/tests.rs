@@ -1,5 +1,3 @@
-//! Who is in the mesh: the truth table of labels.
-
 //! The truth table of enrolment.
 
 use super::{DATAPLANE_MODE, Enrolment, Why, enrolled};

@@ -1,5 +1,3 @@
-//! Documents as they are read: kinds, versions, and what is said about each mistake.
-
 //! Manifests read whole: kinds, faults, limits.
 
 use std::sync::Arc;
