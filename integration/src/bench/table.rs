@@ -149,14 +149,14 @@ mod tests {
 
     #[test]
     fn medians_and_ranges() {
-        let cases: [(&[f64], Option<(f64, f64, f64)>); 4] = [
-            (&[3.0, 1.0, 2.0], Some((1.0, 2.0, 3.0))),
-            (&[1.0, 2.0], Some((1.0, 1.5, 2.0))),
-            (&[5.0, f64::NAN], Some((5.0, 5.0, 5.0))),
+        let spread = |least, median, most| Some(Spread { least, median, most });
+        let cases: [(&[f64], Option<Spread>); 4] = [
+            (&[3.0, 1.0, 2.0], spread(1.0, 2.0, 3.0)),
+            (&[1.0, 2.0], spread(1.0, 1.5, 2.0)),
+            (&[5.0, f64::NAN], spread(5.0, 5.0, 5.0)),
             (&[f64::NAN], None),
         ];
         for (samples, expected) in cases {
-            let expected = expected.map(|(least, median, most)| Spread { least, median, most });
             assert_eq!(Spread::of(samples), expected, "{samples:?}");
         }
     }
