@@ -201,7 +201,9 @@ fn marks(script: &mut String) {
         script,
         "mark-output",
         "route hook output priority mangle",
-        &[format!("ct direction reply ct mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} meta mark set ct mark")],
+        &[format!(
+            "ct direction reply ct mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} meta mark set ct mark"
+        )],
     );
 }
 
