@@ -37,6 +37,9 @@ pub struct Options {
     /// Prints every sample as JSON instead of the table.
     #[arg(long)]
     pub json: bool,
+    /// Our ztunnel, when not the one beside this program (`cargo xtask bench` names the one built as it is shipped).
+    #[arg(long, value_name = "PATH")]
+    pub ours: Option<PathBuf>,
     /// A foreign ztunnel to measure beside ours.
     #[arg(long, value_name = "PATH")]
     pub ztunnel: Option<PathBuf>,
@@ -99,7 +102,7 @@ pub fn run(options: &Options) -> Result<(), LabError> {
 
 fn competitors(options: &Options) -> Vec<Competitor> {
     let mut competitors = if options.proxies_only { Vec::new() } else { vec![Competitor::NoMesh] };
-    competitors.push(Competitor::Ours);
+    competitors.push(Competitor::Ours(options.ours.clone()));
     competitors.extend(options.ztunnel.clone().map(Competitor::Foreign));
     competitors
 }

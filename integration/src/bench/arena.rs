@@ -30,8 +30,8 @@ const PORTS: &str = "20000 65535";
 pub(super) enum Competitor {
     /// The pods' own sockets.
     NoMesh,
-    /// Our ztunnel.
-    Ours,
+    /// Our ztunnel: the one beside this program, or this one.
+    Ours(Option<PathBuf>),
     /// Another ztunnel.
     Foreign(PathBuf),
 }
@@ -57,7 +57,7 @@ impl Competitor {
     pub(super) fn name(&self) -> String {
         match self {
             Self::NoMesh => "no mesh".to_owned(),
-            Self::Ours => "ours".to_owned(),
+            Self::Ours(_) => "ours".to_owned(),
             Self::Foreign(path) => path.file_name().map_or_else(|| path.display().to_string(), file_words),
         }
     }
@@ -69,8 +69,8 @@ impl Competitor {
     fn mesh(&self, workers: usize) -> MeshMode {
         let programs = match self {
             Self::NoMesh => return MeshMode::Off,
-            Self::Ours => Programs::default(),
-            Self::Foreign(path) => Programs::with_ztunnel(path),
+            Self::Ours(None) => Programs::default(),
+            Self::Ours(Some(path)) | Self::Foreign(path) => Programs::with_ztunnel(path),
         };
         let workers = workers.to_string();
         MeshMode::On(programs.set(Kind::Ztunnel, "ZTUNNEL_WORKER_THREADS", &workers).set(

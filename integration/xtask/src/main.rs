@@ -61,7 +61,12 @@ fn perform(command: &Command) -> Result<(), Failure> {
         Command::Lab(words) => {
             setup::tools()?;
             workspace.build()?;
-            Err(workspace.become_lab(words))
+            let mut words = words.clone();
+            if words.first().is_some_and(|word| word == "bench") {
+                words
+                    .extend(["--ours".to_owned(), workspace.build_shipped("ztunnel")?.display().to_string()]);
+            }
+            Err(workspace.become_lab(&words))
         }
     }
 }
