@@ -151,8 +151,9 @@ fn reaches(lab: &Lab, from: &PodHandle, namespace: &str) -> Check {
 fn refused(lab: &Lab, from: &PodHandle, namespace: &str) -> Check {
     for name in known_as(from, namespace) {
         let said = lab.exec(from, &["curl", "-s", "-m", "10", &name])?;
-        // 52: no answer; 56: reset. Not 6, which is a name that does not resolve, nor 28, which is waiting in vain.
-        check(matches!(said.status.code(), Some(52 | 56)) && said.stdout.is_empty(), || {
+        // 7: reset before curl looked at its connection; 52: no answer; 56: reset. Not 6, which is a name that does not
+        // resolve, nor 28, which is waiting in vain.
+        check(matches!(said.status.code(), Some(7 | 52 | 56)) && said.stdout.is_empty(), || {
             format!("{}/{} asked {name}: {said:?}", from.namespace, from.name)
         })?;
     }
