@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::sched::CloneFlags;
 
@@ -47,6 +47,16 @@ impl Netns {
         Self::open(Path::new("/proc/thread-self/ns/net"))
     }
 
+    /// The calling thread's own namespace. Threads that live in one namespace share a descriptor of it, so that a
+    /// further worker costs none.
+    fn home() -> io::Result<Self> {
+        static SHARED: OnceLock<Netns> = OnceLock::new();
+        let own = Self::current()?;
+        // The shared descriptor keeps its namespace alive, so no other can have the same id.
+        let shared = SHARED.get_or_init(|| own.clone());
+        Ok(if shared.id() == own.id() { shared.clone() } else { own })
+    }
+
     /// Which namespace this is.
     pub fn id(&self) -> NetnsId {
         self.0.id
@@ -56,7 +66,7 @@ impl Netns {
     /// await. If the way back fails the process aborts: a thread left in a pod's namespace would act for it.
     pub fn run<T>(&self, action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         thread_local! {
-            static HOME: io::Result<Netns> = Netns::current();
+            static HOME: io::Result<Netns> = Netns::home();
         }
         HOME.with(|home| {
             let home = home.as_ref().map_err(|cause| io::Error::new(cause.kind(), cause.to_string()))?;
