@@ -136,6 +136,8 @@ struct Run {
     one: Held,
     /// With the idle pods in it too.
     all: Held,
+    /// After the requests, when every worker has dialled.
+    used: Held,
     tunnels: usize,
 }
 
@@ -149,11 +151,12 @@ impl Run {
         lab.settled_within(LIMIT)?;
         let all = Held::by(ztunnel)?;
         let tunnels = tunnels(&lab)?;
+        let used = Held::by(ztunnel)?;
         println!(
-            "{workers} workers: {one:?}; {IDLE} idle pods more: {all:?}; {CALLERS} pods, a request to each of {SERVERS}: {tunnels} tunnels; {:.1} s",
+            "{workers} workers: {one:?}; {IDLE} idle pods more: {all:?}; {CALLERS} pods, a request to each of {SERVERS}: {tunnels} tunnels, {used:?}; {:.1} s",
             start.elapsed().as_secs_f64()
         );
-        Ok(Run { one, all, tunnels })
+        Ok(Run { one, all, used, tunnels })
     }
 
     /// Descriptors that all the idle pods cost.
@@ -200,7 +203,8 @@ fn cost() -> Check {
     let pods = [few.pods(), many.pods()];
     check(pods[0] > 0 && pods[0] <= IDLE * PER_POD, || format!("{IDLE} pods cost {pods:?} descriptors"))?;
     check(pods[0] == pods[1], || format!("{IDLE} pods cost {pods:?} descriptors, by number of workers"))?;
-    let files = many.all.descriptors().saturating_sub(few.all.descriptors());
+    let more_files = |many: &Held, few: &Held| many.descriptors().saturating_sub(few.descriptors());
+    let files = more_files(&many.all, &few.all).max(more_files(&many.used, &few.used));
     check(files <= further * FILES_PER_WORKER, || format!("{further} workers cost {files} descriptors"))?;
 
     let (less, more) = (few.all.resident_kib, many.all.resident_kib);
