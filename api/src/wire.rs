@@ -5,5 +5,6 @@ pub mod core;
 pub mod discovery;
 pub mod rpc_status;
 pub mod security;
+pub mod waypoint;
 pub mod workload;
 pub mod zds;

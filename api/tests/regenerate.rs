@@ -26,9 +26,10 @@ struct Output {
     text: String,
 }
 
-const PROTOS: [Proto; 7] = [
+const PROTOS: [Proto; 8] = [
     Proto { file: "workload.proto", package: "istio.workload", module: "workload" },
     Proto { file: "authorization.proto", package: "istio.security", module: "security" },
+    Proto { file: "waypoint.proto", package: "ambit.waypoint", module: "waypoint" },
     Proto { file: "zds.proto", package: "istio.workload.zds", module: "zds" },
     Proto { file: "ca.proto", package: "istio.v1.auth", module: "auth" },
     Proto { file: "discovery.proto", package: "envoy.service.discovery.v3", module: "discovery" },
