@@ -32,6 +32,10 @@ const MOST_ROUNDS: usize = 41;
 const SHARE: f64 = 0.9;
 const SMALL: usize = 20;
 const WRITES: u64 = 1_000_000;
+/// Plaintext connections of one client, and the ports that both namespaces may choose from: with these numbers the
+/// kernel's own choice for the proxy would meet one of the client's ports again and again.
+const PLAINTEXT: usize = 600;
+const FEW_PORTS: &str = "40000 41199";
 
 fn main() -> std::process::ExitCode {
     ambit_lab::sandbox::enter();
@@ -52,15 +56,17 @@ fn main() -> std::process::ExitCode {
         trial("a_million_small_writes_read_late", |mesh| small_writes(mesh, Reader::AfterStall)),
         trial("a_slow_reader_costs_a_fast_one_nothing", slow_beside_fast),
         trial("a_hundred_megabytes_arrive_unchanged_both_ways", large),
+        trial("many_plaintext_connections_of_one_client_stay_apart", plaintext_apart),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Two enrolled pods on two nodes.
+/// Two enrolled pods on two nodes, and a client outside the mesh.
 struct Mesh {
     lab: Arc<Lab>,
     client: PodHandle,
     server: PodHandle,
+    outsider: PodHandle,
 }
 
 /// When an application starts to read.
@@ -78,7 +84,8 @@ impl Mesh {
         lab.settled()?;
         let (client, server) = (lab.pod("tunnel/client")?, lab.pod("tunnel/server")?);
         check(client.node != server.node, || "both pods are on one node".to_owned())?;
-        Ok(Mesh { lab, client, server })
+        let outsider = lab.pod("tunnel/outsider")?;
+        Ok(Mesh { lab, client, server, outsider })
     }
 
     fn way(&self) -> Result<Way, Failed> {
@@ -320,4 +327,22 @@ impl Series {
     fn share(&self) -> f64 {
         median(&self.shares)
     }
+}
+
+/// The proxy shows the application the client's address. Its connection and the client's own must never share a port:
+/// the kernel's connection tracking would mix them up, and one of the two would stall or be reset.
+fn plaintext_apart(mesh: &Mesh) -> Check {
+    for pod in [&mesh.outsider, &mesh.server] {
+        mesh.lab.in_pod(pod, || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", FEW_PORTS))?;
+    }
+    let way = Way::direct(&mesh.lab, &mesh.outsider, &mesh.server)?;
+    let mut open: Vec<Ends> = Vec::with_capacity(PLAINTEXT);
+    for _ in 0..PLAINTEXT {
+        open.push(way.open()?);
+    }
+    for ends in &mut open {
+        ends.talk()?;
+    }
+    eprintln!("{PLAINTEXT} plaintext connections of one client over 1200 ports: all talk");
+    Ok(())
 }

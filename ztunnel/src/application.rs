@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ambit_transport::addr::{ClientAddr, ServerAddr};
-use ambit_transport::socket::{self, DialError, DialOptions};
+use ambit_transport::socket::{self, DialError, DialOptions, SourcePort};
 use tokio::net::TcpStream;
 use tracing::warn;
 
@@ -11,13 +11,14 @@ use crate::mesh::Mesh;
 use crate::pods::Pod;
 use crate::settings::OriginalSource;
 
-/// Connects the application, showing it the client's address (port chosen by the kernel).
+/// Connects the application, showing it the client's address. `port` is [`SourcePort::Apart`] for a client that itself
+/// has a connection to that address here, which is every client in plain text.
 ///
 /// A pod that calls itself keeps its own address: the answer to a spoofed one would not come back to us.
 pub async fn dial(
     pod: &Pod,
     client: ClientAddr,
-    application: SocketAddr,
+    (application, port): (SocketAddr, SourcePort),
     mesh: &Mesh,
 ) -> Result<TcpStream, DialError> {
     let data = &mesh.settings.data;
@@ -25,6 +26,7 @@ pub async fn dial(
     let options = DialOptions {
         mark: Some(data.mark),
         bind: spoof.then(|| SocketAddr::new(client.ip(), 0)),
+        source_port: port,
         timeout: data.times.connect,
         // Within the pod nothing can vanish silently: when the application's process ends, its kernel says so.
         keepalive: None,

@@ -11,7 +11,7 @@ use ambit_process::spawn::spawn_local;
 use ambit_transport::addr::{ClientAddr, OriginalDst};
 use ambit_transport::hbone::server::{self, Ask};
 use ambit_transport::relay::{Far, relay};
-use ambit_transport::socket::{self, DialError};
+use ambit_transport::socket::{self, DialError, SourcePort};
 use ambit_transport::tls::{self, TlsError};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tracing::debug;
@@ -215,7 +215,7 @@ async fn admit(
     };
     record.dry_run(&known.policies, &attributes);
     let permit = authz::decide(&known.policies, &attributes)?;
-    let socket = application::dial(pod, *client, target.application, mesh).await?;
+    let socket = application::dial(pod, *client, (target.application, SourcePort::Kernel), mesh).await?;
     Ok((permit, workload, socket))
 }
 

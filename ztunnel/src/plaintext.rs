@@ -8,7 +8,7 @@ use ambit_api::reason::Reason;
 use ambit_discovery::resolve::PROXY_PORTS;
 use ambit_transport::addr::{ClientAddr, OriginalDst};
 use ambit_transport::relay::{Far, relay};
-use ambit_transport::socket::{self, DialError};
+use ambit_transport::socket::{self, DialError, SourcePort};
 use tokio::net::TcpStream;
 
 use crate::application;
@@ -101,6 +101,6 @@ async fn admit(
     let attributes = Attributes { peer: None, source: client.ip(), destination: dialled.get() };
     record.dry_run(&known.policies, &attributes);
     let permit = authz::decide(&known.policies, &attributes)?;
-    let application = application::dial(pod, client, dialled.get(), mesh).await?;
+    let application = application::dial(pod, client, (dialled.get(), SourcePort::Apart), mesh).await?;
     Ok((permit, application))
 }

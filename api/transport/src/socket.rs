@@ -2,8 +2,11 @@
 
 mod netns;
 
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -18,6 +21,12 @@ pub use netns::{Netns, NetnsId};
 
 /// The mark that in-pod redirection rules let pass (l4-protocols §1.3).
 pub const PACKET_MARK: u32 = 1337;
+
+/// The ports of [`SourcePort::Apart`].
+const APART: RangeInclusive<u16> = 10_000..=32_000;
+
+/// Ports of that range to try before the kernel chooses from its own.
+const PORT_ATTEMPTS: usize = 8;
 
 /// How long `accept` pauses when the process or the machine has no descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -58,6 +67,18 @@ pub struct ListenOptions {
     pub keepalive: Option<Keepalive>,
 }
 
+/// Which port goes with a source address whose port is left open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourcePort {
+    /// The kernel's choice, made when the destination is known, so that one port serves many destinations.
+    #[default]
+    Kernel,
+    /// One below those that clients choose from by default (32768 and up). For a connection that shows an application
+    /// the address of a client which itself has connections to that application in this namespace: with the same port
+    /// too, connection tracking would take the packets of the one for the other's.
+    Apart,
+}
+
 /// How to dial.
 #[derive(Clone, Debug)]
 pub struct DialOptions {
@@ -65,6 +86,8 @@ pub struct DialOptions {
     pub mark: Option<u32>,
     /// Source address to show instead of our own; the port is 0 to let the kernel choose.
     pub bind: Option<SocketAddr>,
+    /// The port of `bind` when that is 0.
+    pub source_port: SourcePort,
     /// Bound on the TCP handshake.
     pub timeout: Duration,
     /// Keepalive of the new socket.
@@ -127,6 +150,7 @@ impl Default for DialOptions {
         Self {
             mark: None,
             bind: None,
+            source_port: SourcePort::Kernel,
             timeout: Duration::from_secs(10),
             keepalive: Some(Keepalive::default()),
         }
@@ -238,6 +262,19 @@ pub fn adopt(stream: std::net::TcpStream) -> io::Result<TcpStream> {
 
 /// Connects from inside a namespace. The namespace is left again before the TCP handshake is awaited.
 pub async fn dial(netns: &Netns, to: ServerAddr, options: &DialOptions) -> Result<TcpStream, DialError> {
+    match dial_once(netns, to, options).await {
+        // The port serves this destination already, or its last connection there is only winding down.
+        Err(DialError::Connect { cause, .. })
+            if options.source_port == SourcePort::Apart
+                && cause.kind() == io::ErrorKind::AddrNotAvailable =>
+        {
+            dial_once(netns, to, &DialOptions { source_port: SourcePort::Kernel, ..options.clone() }).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn dial_once(netns: &Netns, to: ServerAddr, options: &DialOptions) -> Result<TcpStream, DialError> {
     let socket = netns.run(|| prepare(to, options)).map_err(|cause| DialError::Socket { to, cause })?;
     match tokio::time::timeout(options.timeout, socket.connect(to.get())).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -261,13 +298,40 @@ fn prepare(to: ServerAddr, options: &DialOptions) -> io::Result<TcpSocket> {
     if let Some(source) = options.bind {
         // This also lets us bind an address that is not ours; IP_FREEBIND would add nothing.
         set_transparent(&socket, source.ip())?;
-        if source.port() == 0 {
-            // The port is chosen when the destination is known, so that one port serves many destinations.
-            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        }
-        socket.bind(&source.into())?;
+        bind_as(&socket, source, options.source_port)?;
     }
     Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+fn bind_as(socket: &Socket, source: SocketAddr, port: SourcePort) -> io::Result<()> {
+    if source.port() != 0 {
+        return socket.bind(&source.into());
+    }
+    if port == SourcePort::Apart {
+        // One port may serve several destinations.
+        socket.set_reuse_address(true)?;
+        for _ in 0..PORT_ATTEMPTS {
+            match socket.bind(&SocketAddr::new(source.ip(), next_port()).into()) {
+                // Somebody listens there.
+                Err(cause) if cause.kind() == io::ErrorKind::AddrInUse => {}
+                outcome => return outcome,
+            }
+        }
+    }
+    setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&source.into())
+}
+
+/// The next port of our range on this thread. In turn rather than at random: the one used longest ago is the likeliest
+/// to be free.
+fn next_port() -> u16 {
+    thread_local! {
+        static TURN: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
+    }
+    let turn = TURN.get();
+    TURN.set(turn.wrapping_add(1));
+    let width = u64::from(*APART.end() - *APART.start());
+    APART.start() + u16::try_from(turn % width).unwrap_or(0)
 }
 
 fn set_transparent(socket: &Socket, family: IpAddr) -> io::Result<()> {
