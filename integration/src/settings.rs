@@ -18,6 +18,9 @@ pub const TABLE: &[(&str, &str)] = &[
     ("RUST_LOG", "handed on to controller, agents and ztunnels (default info)"),
 ];
 
+/// What a line begins with that says what was left out with a foreign ztunnel.
+const LEFT_OUT: &str = "LEFT OUT with a foreign ztunnel: ";
+
 /// How far a process is on its way into the lab's namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -76,6 +79,17 @@ pub(crate) fn programs() -> PathBuf {
 /// The ztunnel that runs in place of ours. Tests ask it only for what Istio's does too.
 pub fn foreign_ztunnel() -> Option<PathBuf> {
     text("AMBIT_ZTUNNEL").map(PathBuf::from)
+}
+
+/// Whether a trial leaves out what a foreign ztunnel never promised; it then says so in one line, which `cargo xtask test`
+/// collects.
+pub fn left_out(trial: &str, what_and_why: &str) -> bool {
+    let foreign = foreign_ztunnel().is_some();
+    if foreign {
+        // Lines of a trial begin behind its name.
+        println!("\n{LEFT_OUT}{trial}: {what_and_why}");
+    }
+    foreign
 }
 
 /// Variables every program in the lab gets from outside.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use ambit_api::policy::{Clause, Match, Policy, PolicyAction};
 use ambit_api::wire::security::Authorization;
+use ambit_lab::settings::left_out;
 use ambit_lab::{NodeNumber, key_of};
 use callers::{Room, SECOND};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -314,6 +315,8 @@ const REFUSALS: &[(&str, char, &[&str])] = &[
 ];
 
 fn explained(room: &Room) -> Check {
+    let words = "the line of a refused connection names policy, rule and attribute: Istio's has other words";
+    let named = !left_out("rules_that_refuse_are_named", words);
     for (index, (spec, letter, words)) in REFUSALS.iter().enumerate() {
         let name = format!("shop/explained-{index}");
         room.put(KIND, &name, &format!("{{{WEB}, {spec}}}"))?;
@@ -325,25 +328,38 @@ fn explained(room: &Room) -> Check {
         let policy = format!("policy={name}");
         let mut wanted = vec!["connection failed", "layer=l4 reason=policy_denied", &policy, &address];
         wanted.extend_from_slice(words);
-        println!("{}", room.logged(&wanted)?);
+        if named {
+            println!("{}", room.logged(&wanted)?);
+        }
         room.clear()?;
     }
     Ok(())
 }
 
+/// What of the configuration changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    /// The policy as the proxies know it.
+    Authorization,
+    /// The Workload, in which policies are selected.
+    Workload,
+}
+
 /// What forbids bob's connection in `changes`, and how to take it back.
-type Change = (&'static str, fn(&Room) -> Check, fn(&Room) -> Check);
+type Change = (&'static str, Where, fn(&Room) -> Check, fn(&Room) -> Check);
 
 const BOB: &str = "action: DENY, rules: [{from: [{source: {serviceAccounts: [shop/bob]}}]}]";
 
 const CHANGES: &[Change] = &[
     (
         "a DENY that matches",
+        Where::Workload,
         |room| room.put(KIND, "shop/cut", &format!("{{{WEB}, {BOB}}}")),
         |room| room.clear().map(drop),
     ),
     (
         "an ALLOW that does not match",
+        Where::Workload,
         |room| {
             room.put(
                 KIND,
@@ -357,6 +373,7 @@ const CHANGES: &[Change] = &[
     ),
     (
         "a selector that now selects",
+        Where::Workload,
         |room| {
             room.put(KIND, "shop/cut", &format!("{{selector: {{matchLabels: {{app: else}}}}, {BOB}}}"))?;
             room.lab.settled()?;
@@ -366,6 +383,7 @@ const CHANGES: &[Change] = &[
     ),
     (
         "a label that is now selected",
+        Where::Workload,
         |room| {
             room.put(KIND, "shop/cut", &format!("{{selector: {{matchLabels: {{tier: locked}}}}, {BOB}}}"))?;
             room.lab.settled()?;
@@ -375,11 +393,13 @@ const CHANGES: &[Change] = &[
     ),
     (
         "a policy in the root namespace",
+        Where::Authorization,
         |room| room.put(KIND, "istio-system/cut", &format!("{{{BOB}}}")),
         |room| room.clear().map(drop),
     ),
     (
         "a rule that was changed",
+        Where::Authorization,
         |room| {
             let all = "action: ALLOW, rules: [{from: [{source: {ipBlocks: [0.0.0.0/0]}}]}]";
             room.put(KIND, "shop/cut", &format!("{{{WEB}, {all}}}"))?;
@@ -397,7 +417,8 @@ const CHANGES: &[Change] = &[
 ];
 
 fn changes(room: &Room) -> Check {
-    for (what, forbid, permit) in CHANGES {
+    let trial = "rules_that_change_cut_what_they_forbid";
+    for (what, place, forbid, permit) in CHANGES {
         // Of the same and another node, with and without the mesh: these stay.
         let stay = ['a', 'c', 'd', 'e']
             .into_iter()
@@ -405,16 +426,22 @@ fn changes(room: &Room) -> Check {
             .collect::<Result<Vec<_>, _>>()?;
         let cut = room.open('b')?;
         forbid(room)?;
-        let took = cut.cut_within(Instant::now(), SECOND).map_err(|error| -> Failed {
-            format!("{what}: {}", error.message().unwrap_or_default()).into()
-        })?;
+        let stays = format!("{what} cuts an open connection: Istio's acts on open ones only when a policy changes");
+        let took = if *place == Where::Workload && left_out(trial, &stays) {
+            room.lab.settled()?;
+            Duration::ZERO
+        } else {
+            cut.cut_within(Instant::now(), SECOND).map_err(|error| -> Failed {
+                format!("{what}: {}", error.message().unwrap_or_default()).into()
+            })?
+        };
         room.lab.settled()?;
         stay.iter().try_for_each(callers::Open::goes_on)?;
         let found = room.admitted();
         check(found.contains("a12") && !found.contains("b1") && !found.contains("b2"), || {
             format!("{what}: [{found}]")
         })?;
-        println!("{what} cut the connection it forbids within {took:?} and left 4 others");
+        println!("{what} acted on the connection it forbids within {took:?} and left 4 others");
         permit(room)?;
         room.comes_to(ALL, SECOND)?;
         room.open('b')?.finish()?;
@@ -426,6 +453,8 @@ fn changes(room: &Room) -> Check {
 
 fn locked(room: &Room) -> Check {
     let target = "targetRefs: [{group: '', kind: Service, name: web}]";
+    let words = "the line of a refused connection names the lock: Istio's has other words";
+    let named = !left_out("policies_for_services_lock_them", words);
     for spec in [
         "action: ALLOW, rules: [{from: [{source: {serviceAccounts: [shop/alice]}}]}]",
         "action: ALLOW, rules: [{}]",
@@ -441,7 +470,9 @@ fn locked(room: &Room) -> Check {
                 && message.contains("istio.io/use-waypoint=waypoint"),
             || message,
         )?;
-        println!("{}", room.logged(&["policy=shop/lock~8080", "rule=0"])?);
+        if named {
+            println!("{}", room.logged(&["policy=shop/lock~8080", "rule=0"])?);
+        }
         room.clear()?;
     }
     // Attributes of requests without a waypoint say so too.
@@ -499,9 +530,12 @@ fn dry_run(room: &Room) -> Check {
     room.put_annotated(KIND, "shop/dry-allow", &format!("{{{WEB}, action: ALLOW}}"), dry)?;
     room.lab.settled()?;
     room.comes_to(ALL, SECOND)?;
-    println!("{}", room.logged(&["dry-run policy", "policy=shop/dry ", "matched=true", "sa/bob"])?);
-    room.logged(&["dry-run policy", "policy=shop/dry ", "matched=false", "sa/alice"])?;
-    room.logged(&["dry-run policy", "policy=shop/dry-allow", "matched=false"])?;
+    let words = "what a dry run would have done is logged: Istio's does so at another level and in other words";
+    if !left_out("a_dry_run_only_logs", words) {
+        println!("{}", room.logged(&["dry-run policy", "policy=shop/dry ", "matched=true", "sa/bob"])?);
+        room.logged(&["dry-run policy", "policy=shop/dry ", "matched=false", "sa/alice"])?;
+        room.logged(&["dry-run policy", "policy=shop/dry-allow", "matched=false"])?;
+    }
     let (status, message) = room.enforced(KIND, "shop/dry", "DryRun")?;
     println!("Enforced={status} {message}");
     open.goes_on()?;

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use ambit_lab::PodHandle;
+use ambit_lab::settings::left_out;
 use callers::{Room, SECOND};
 use hbone::{Met, Papers, Signer, Try, plain};
 use http::Method;
@@ -76,6 +77,9 @@ impl Expected {
     }
 }
 
+/// What is ours alone: how other spellings of a pod's own address are taken, and the numbers of refusals.
+const SPELLINGS: &str = "a pod's own IPv4 address in IPv6's clothes is its own address: Istio's refuses it with 400";
+
 /// Says what somebody met and whether that is right.
 fn meets(what: &str, met: &Met, expected: Expected) -> Check {
     let short = match met {
@@ -94,6 +98,8 @@ fn authorities(room: &Room) -> Check {
     let (papers, pod) = (alice(room)?, room.caller('d')?);
     let (web, v6) = (room.web.address.v4, room.web.address.v6);
     let hello = room.lab.pod("shop/hello")?;
+    let foreign = left_out("authorities_lead_nowhere_else", SPELLINGS);
+    let mapped = |ours| if foreign { Expected::Status(400) } else { ours };
     let table = [
         (format!("{web}:8080"), Expected::Application),
         // Another pod, of this node and the other; a Service; the node; the controller.
@@ -113,12 +119,12 @@ fn authorities(room: &Room) -> Check {
         ("169.254.169.254:80".to_owned(), Expected::Status(400)),
         (format!("[{v6}]:8080"), Expected::Status(400)),
         // Its own address in other words is its own address.
-        (format!("[::ffff:{web}]:8080"), Expected::Application),
+        (format!("[::ffff:{web}]:8080"), mapped(Expected::Application)),
         // The proxy's ports, and ports nobody has.
         (format!("{web}:15001"), Expected::Status(503)),
         (format!("{web}:15006"), Expected::Status(503)),
         (format!("{web}:15008"), Expected::Status(503)),
-        (format!("[::ffff:{web}]:15008"), Expected::Status(503)),
+        (format!("[::ffff:{web}]:15008"), mapped(Expected::Status(503))),
         (format!("{web}:15000"), Expected::Status(503)),
         (format!("{web}:15020"), Expected::Status(503)),
         (format!("{web}:15021"), Expected::Status(503)),
@@ -143,8 +149,10 @@ fn names(room: &Room) -> Check {
     let (papers, pod) = (alice(room)?, room.caller('d')?);
     let ask = |authority: &str| Try::to(&room.web, 8080).authority(authority).from(&room.lab, pod, &papers);
     let web = room.web.address.v4;
-    let own =
-        ["web.shop.svc.cluster.local:80".to_owned(), format!("{web}:8080"), format!("[::ffff:{web}]:8080")];
+    let mut own = vec!["web.shop.svc.cluster.local:80".to_owned(), format!("{web}:8080")];
+    if !left_out("names_do_not_change_the_judgement", SPELLINGS) {
+        own.push(format!("[::ffff:{web}]:8080"));
+    }
     for authority in &own {
         meets(authority, &ask(authority), Expected::Application)?;
     }

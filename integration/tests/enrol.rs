@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ambit_lab::capture::Capture;
 use ambit_lab::component::Kind as Program;
-use ambit_lab::settings::foreign_ztunnel;
+use ambit_lab::settings::left_out;
 use ambit_lab::{Component, Lab, LabOptions, MeshMode, NodeNumber, PodHandle, Programs};
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Check, check};
@@ -227,6 +227,11 @@ fn talks(lab: &Lab, requests: usize, streams: usize) -> Result<Vec<Talk>, Failed
     kinds.enumerate().map(open).collect()
 }
 
+/// What Istio's ztunnel does when a pod leaves the mesh.
+const ENDS: &str = "connections opened in the mesh outlive it: Istio's ztunnel ends them when their pod leaves";
+const LETS_GO: &str =
+    "the pod comes back while its listeners are still there: Istio's ztunnel gives them up when the pod leaves";
+
 fn open_connections() -> Check {
     // A short time for peers that have not heard, so that the test sees its end.
     let lab = up(MANIFESTS, Programs::default().set(Program::Ztunnel, "AMBIT_LEAVE_LINGER", "1s"))?;
@@ -239,8 +244,7 @@ fn open_connections() -> Check {
     lab.settled()?;
     crosses(&lab, &probe, &server, Crossing::Tunnel)?;
     go_on(&open, 20, LIMIT)?;
-    // Istio's ztunnel ends its connections when a pod leaves the mesh.
-    if foreign_ztunnel().is_none() {
+    if !left_out("no_open_connection_breaks", ENDS) {
         open.extend(talks(&lab, 20, 10)?);
     }
     go_on(&open, 20, LIMIT)?;
@@ -267,13 +271,14 @@ fn back_at_once() -> Check {
         lab.label("ns", "shop", &[AMBIENT])?;
         lab.settled()?;
         crosses(&lab, &probe, &server, Crossing::Tunnel)?;
-        if foreign_ztunnel().is_none() {
+        if !left_out("a_pod_may_come_back_at_once", ENDS) {
             open.extend(talks(&lab, 4, 4)?);
         }
         lab.label("ns", "shop", &[UNLABELLED])?;
         lab.settled()?;
         crosses(&lab, &probe, &server, Crossing::Clear)?;
-        let lingers = foreign_ztunnel().is_some() || listens(&lab, &server, &[TUNNEL])?;
+        let lingers =
+            left_out("a_pod_may_come_back_at_once", LETS_GO) || listens(&lab, &server, &[TUNNEL])?;
         check(lingers, || "the ztunnel has let go already: nothing is shown".to_owned())?;
         let start = Instant::now();
         lab.label("ns", "shop", &[AMBIENT])?;

@@ -9,7 +9,8 @@ mod support;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use callers::{Room, SECOND};
+use ambit_lab::settings::left_out;
+use callers::{Open, Room, SECOND};
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Check, check};
 
@@ -135,14 +136,26 @@ fn with(documents: &[(&str, &str)], error: Failed) -> Failed {
     format!("{documents:?}: {}", error.message().unwrap_or_default()).into()
 }
 
+/// Istio's ztunnel asks open connections again when a policy changes, not when the pod they lead to does.
+const STAYS: &str = "open plaintext is cut within a second: Istio's does not act on open connections when a Workload alone changes";
+
+/// Waits until connections are cut; none when that is left out.
+fn all_cut(trial: &str, open: Vec<Open>, since: Instant) -> Result<Option<Duration>, Failed> {
+    if left_out(trial, STAYS) {
+        return Ok(None);
+    }
+    let cut = open.into_iter().map(|one| one.cut_within(since, SECOND)).collect::<Result<Vec<_>, _>>()?;
+    Ok(cut.into_iter().max())
+}
+
 fn switch(room: &Room) -> Check {
     let (mesh, plain, near) = (room.open('a')?, room.open('d')?, room.open('e')?);
     let start = Instant::now();
     room.put(KIND, "shop/default", "{mtls: {mode: STRICT}}")?;
-    let cut = plain.cut_within(start, SECOND)?.max(near.cut_within(start, SECOND)?);
+    let cut = all_cut("a_switch_acts_on_open_connections", vec![plain, near], start)?;
     let new = start.elapsed().max(room.comes_to(MTLS, SECOND)?);
     mesh.goes_on()?;
-    println!("STRICT cut open plaintext connections within {cut:?}; new ones refused after {new:?} at most");
+    println!("STRICT cut open plaintext connections: last after {cut:?}; new ones refused after {new:?} at most");
     let start = Instant::now();
     room.put(KIND, "shop/default", "{mtls: {mode: PERMISSIVE}}")?;
     room.comes_to(ALL, SECOND)?;
@@ -163,8 +176,8 @@ fn exception(room: &Room) -> Check {
     plain.goes_on()?;
     let start = Instant::now();
     room.put(KIND, "shop/web", &web("{8080: {mode: PERMISSIVE}}"))?;
-    let cut = plain.cut_within(start, SECOND)?;
-    println!("a connection lived by the exception for its port and was cut {cut:?} after it moved");
+    let cut = all_cut("a_port_exception_spares_open_connections", vec![plain], start)?;
+    println!("a connection lived by the exception for its port; cut after it moved: {cut:?}");
     room.comes_to("a123 b123 c123 d13 e13", SECOND)?;
     mesh.finish()?;
     room.clear().map(drop)
@@ -174,6 +187,13 @@ fn logged(room: &Room) -> Check {
     room.put(KIND, "shop/default", "{mtls: {mode: STRICT}}")?;
     room.comes_to(MTLS, SECOND)?;
     let address = room.caller('d')?.address.v4.to_string();
+    let words = "the line of a refused connection names the policy: Istio's has other words";
+    if left_out("refused_plaintext_is_logged", words) {
+        let line = room.logged(&["inbound", "error=", &format!("src.addr={address}:")])?;
+        println!("{line}");
+        check(!line.contains("src.identity"), || format!("plaintext has no identity: {line}"))?;
+        return room.clear().map(drop);
+    }
     let line =
         room.logged(&["connection failed", "policy_denied", "istio_converted_static_strict", &address])?;
     println!("{line}");
