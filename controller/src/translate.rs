@@ -13,6 +13,7 @@ mod peer;
 mod policies;
 mod ports;
 mod record;
+mod routes;
 mod service;
 mod state;
 mod verdicts;
