@@ -4,6 +4,8 @@
 //! [`Respond`] → [`Stream`]; [`pool::Pool`] keeps a worker's tunnels.
 
 pub mod client;
+mod io;
+mod join;
 pub mod pool;
 pub mod server;
 mod settings;
@@ -11,6 +13,8 @@ mod stream;
 mod wire;
 
 pub use client::{ConnectError, ConnectRequest, Tunnel, TunnelError};
+pub use io::Io;
+pub use join::join;
 pub use pool::{Directory, Key, OpenError, Pool, TunnelLoad};
 pub use server::{Ask, Respond};
 pub use settings::Settings;

@@ -79,6 +79,14 @@ impl Counters {
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 impl Ended {
@@ -113,8 +121,7 @@ pub fn relay<U: Future<Output = Reason>>(
     };
     let joined =
         Joined { near, tcp, far, up: Progress::Moving, down: Progress::Moving, watched: [None, None] };
-    let ends = Ends { until, quiet: Quiet::new(idle), counters };
-    Relay { joined, counters, ends: Gated::new(ends) }
+    Relay { joined, counters, ends: Gated::new(Ends::new(until, counters, idle)) }
 }
 
 pin_project_lite::pin_project! {
@@ -148,12 +155,18 @@ impl<U: Future<Output = Reason>> Future for Relay<'_, U> {
 
 pin_project_lite::pin_project! {
     /// What ends a relay from outside.
-    struct Ends<'a, U> {
+    pub(crate) struct Ends<'a, U> {
         #[pin]
         until: U,
         #[pin]
         quiet: Quiet,
         counters: &'a Counters,
+    }
+}
+
+impl<'a, U> Ends<'a, U> {
+    pub(crate) fn new(until: U, counters: &'a Counters, idle: Duration) -> Self {
+        Self { until, quiet: Quiet::new(idle), counters }
     }
 }
 
