@@ -1,7 +1,9 @@
 //! What the lab reads from its surroundings, in one table (`TABLE`), and where its folders are.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// One environment variable the lab reads: name and meaning.
 pub const TABLE: &[(&str, &str)] = &[
@@ -82,10 +84,13 @@ pub fn foreign_ztunnel() -> Option<PathBuf> {
 }
 
 /// Whether a trial leaves out what a foreign ztunnel never promised; it then says so in one line, which `cargo xtask test`
-/// collects.
+/// collects; a trial may ask again and again.
 pub fn left_out(trial: &str, what_and_why: &str) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let foreign = foreign_ztunnel().is_some();
-    if foreign {
+    let new =
+        || SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{trial}: {what_and_why}"));
+    if foreign && new() {
         // Lines of a trial begin behind its name.
         println!("\n{LEFT_OUT}{trial}: {what_and_why}");
     }

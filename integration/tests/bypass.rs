@@ -78,7 +78,8 @@ impl Expected {
 }
 
 /// What is ours alone: how other spellings of a pod's own address are taken, and the numbers of refusals.
-const SPELLINGS: &str = "a pod's own IPv4 address in IPv6's clothes is its own address: Istio's refuses it with 400";
+const SPELLINGS: &str =
+    "a pod's own IPv4 address in IPv6's clothes is its own address: Istio's refuses it with 400";
 
 /// Says what somebody met and whether that is right.
 fn meets(what: &str, met: &Met, expected: Expected) -> Check {

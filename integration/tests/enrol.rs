@@ -228,9 +228,9 @@ fn talks(lab: &Lab, requests: usize, streams: usize) -> Result<Vec<Talk>, Failed
 }
 
 /// What Istio's ztunnel does when a pod leaves the mesh.
-const ENDS: &str = "connections opened in the mesh outlive it: Istio's ztunnel ends them when their pod leaves";
-const LETS_GO: &str =
-    "the pod comes back while its listeners are still there: Istio's ztunnel gives them up when the pod leaves";
+const ENDS: &str =
+    "connections opened in the mesh outlive it: Istio's ztunnel ends them when their pod leaves";
+const LETS_GO: &str = "the pod comes back while its listeners are still there: Istio's ztunnel gives them up when the pod leaves";
 
 fn open_connections() -> Check {
     // A short time for peers that have not heard, so that the test sees its end.
@@ -277,8 +277,7 @@ fn back_at_once() -> Check {
         lab.label("ns", "shop", &[UNLABELLED])?;
         lab.settled()?;
         crosses(&lab, &probe, &server, Crossing::Clear)?;
-        let lingers =
-            left_out("a_pod_may_come_back_at_once", LETS_GO) || listens(&lab, &server, &[TUNNEL])?;
+        let lingers = left_out("a_pod_may_come_back_at_once", LETS_GO) || listens(&lab, &server, &[TUNNEL])?;
         check(lingers, || "the ztunnel has let go already: nothing is shown".to_owned())?;
         let start = Instant::now();
         lab.label("ns", "shop", &[AMBIENT])?;

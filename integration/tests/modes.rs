@@ -155,7 +155,9 @@ fn switch(room: &Room) -> Check {
     let cut = all_cut("a_switch_acts_on_open_connections", vec![plain, near], start)?;
     let new = start.elapsed().max(room.comes_to(MTLS, SECOND)?);
     mesh.goes_on()?;
-    println!("STRICT cut open plaintext connections: last after {cut:?}; new ones refused after {new:?} at most");
+    println!(
+        "STRICT cut open plaintext connections: last after {cut:?}; new ones refused after {new:?} at most"
+    );
     let start = Instant::now();
     room.put(KIND, "shop/default", "{mtls: {mode: PERMISSIVE}}")?;
     room.comes_to(ALL, SECOND)?;

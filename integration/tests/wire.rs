@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ambit_lab::capture::Capture;
 use ambit_lab::capture::packet::{Conversation, Packet, Packets};
 use ambit_lab::capture::tls::{APPLICATION, TLS13, X25519MLKEM768, client_hello, records, server_hello};
-use ambit_lab::settings::{foreign_ztunnel, left_out};
+use ambit_lab::settings::left_out;
 use ambit_lab::{Component, Lab, LabOptions, NodeNumber, PodHandle};
 use libtest_mimic::{Arguments, Trial};
 use support::{Check, check};
@@ -226,11 +226,11 @@ impl Sealed {
         self.hellos += 1;
         let sound = client.versions == [TLS13] && client.alpn == ["h2"] && server.versions == [TLS13];
         let (first, offered) = (Some(&X25519MLKEM768), client.groups.contains(&X25519MLKEM768));
-        // Istio's ztunnel offers the group too, but after others.
+        let order = "X25519MLKEM768 comes first and is agreed on: Istio's offers it after others";
         let ours = client.groups.first() == first
             && client.key_shares.first() == first
             && server.key_shares == [X25519MLKEM768];
-        let expected = sound && offered && (ours || foreign_ztunnel().is_some());
+        let expected = sound && offered && (ours || left_out("wire", order));
         if expected { Ok(()) } else { Err(format!("{client:?} was answered by {server:?}")) }
     }
 }
@@ -309,12 +309,6 @@ fn agents_killed(wire: &Wire) -> Check {
 fn no_failures(traffic: &[Traffic]) -> Check {
     let failed = total(traffic, Traffic::failed);
     check(failed == 0, || format!("{failed} exchanges failed: {traffic:#?}"))
-}
-
-/// The trial's name and what of the handshakes is not asked of another maker's ztunnel.
-fn said_what_is_left_out(trial: &str) {
-    let order = "X25519MLKEM768 is offered first and agreed on: Istio's ztunnel offers it after others";
-    left_out(trial, order);
 }
 
 fn enough(sealed: Sealed) -> Check {

@@ -19,7 +19,7 @@ usage: cargo xtask COMMAND
 
   demo [--once]            build, bring up the sample shop on two lab nodes and show every promise; --once checks and exits
   test [--unit] [--lab]    everything that must pass (both parts unless one is named)
-       [--ztunnel PATH]    … with this ztunnel program in place of ours in the lab
+       [--ztunnel PATH]    those that every ztunnel must pass, with this program in place of ours
        [--guides DIR]      … with the guides' manifests from this folder
   check                    format, lints, layers, budgets, generated code, dependency rules
   bench [l4] [--json]      side by side: no mesh, ours, and a ztunnel named by --ztunnel PATH

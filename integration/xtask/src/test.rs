@@ -1,6 +1,6 @@
 //! Running the tests: one release build of everything, one sum, and no test left out silently.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,6 +17,12 @@ const LAB: &str = "ambit-lab";
 /// Tests that may be skipped where what they need is missing, each with its reason.
 const SKIPS: &str = "integration/tests/skips.txt";
 
+/// What is asked of somebody else's ztunnel: the tests of what the protocols promise, by every ztunnel.
+const FOREIGN: [&str; 8] = ["wire", "enrol", "identity", "modes", "authz", "bypass", "names", "restart"];
+
+/// What a line begins with by which such a test says what it did not ask.
+const LEFT_OUT: &str = "LEFT OUT with a foreign ztunnel: ";
+
 /// What the tests' own lines said.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -24,12 +30,17 @@ struct Tally {
     failed: u64,
     /// Test and reason.
     skipped: BTreeMap<String, String>,
+    /// What was not asked of a foreign ztunnel, by the test that says so.
+    left_out: BTreeSet<String>,
 }
 
 /// Builds and runs what was asked for.
 pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Failure> {
     let allowed = allowed(&read_skips(&workspace.root.join(SKIPS))?)?;
-    let targets = targets(&workspace.packages, options.part);
+    let targets = match &options.ztunnel {
+        Some(_) => FOREIGN.iter().flat_map(|name| ["--test".to_owned(), (*name).to_owned()]).collect(),
+        None => targets(&workspace.packages, options.part),
+    };
     if options.part == Part::Lab && targets.is_empty() {
         // No names would mean all targets.
         return Err(Failure("there are no lab tests".to_owned()));
@@ -53,6 +64,9 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
     let (tally, outcome) = stream(&mut tests)?;
     for (test, reason) in &tally.skipped {
         println!("skipped: {test}: {reason}");
+    }
+    for what in &tally.left_out {
+        println!("left out: {what}");
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     outcome?;
@@ -100,6 +114,8 @@ impl Tally {
         if let Some(summary) = line.strip_prefix("test result:") {
             self.passed += count(summary, "passed");
             self.failed += count(summary, "failed");
+        } else if let Some(what) = line.strip_prefix(LEFT_OUT) {
+            self.left_out.insert(what.to_owned());
         } else if let Some(skipped) = line.strip_prefix("SKIPPED ") {
             let (test, reason) = skipped.split_once(':').unwrap_or((skipped, "no reason given"));
             self.skipped.insert(test.trim().to_owned(), reason.trim().to_owned());
@@ -179,8 +195,10 @@ mod tests {
             "  SKIPPED capture_unprivileged: no user namespaces: EPERM",
             "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.5s",
             "nothing: 7 passed; 9 failed",
+            "LEFT OUT with a foreign ztunnel: a::b: the colour",
         ]);
         assert_eq!((tally.passed, tally.failed), (15, 2));
+        assert_eq!(tally.left_out, BTreeSet::from(["a::b: the colour".to_owned()]));
         let skipped: Vec<_> =
             tally.skipped.iter().map(|(test, reason)| (test.as_str(), reason.as_str())).collect();
         let expected = [
