@@ -106,6 +106,20 @@ impl EndpointSet {
         }
     }
 
+    /// Every endpoint that may be chosen for `client`, with its rank: the highest comes first, equals share the load.
+    /// For balancers that weigh more than capacity.
+    pub fn ranked_for(&self, client: &Workload, port: u16) -> impl Iterator<Item = (usize, Chosen<'_>)> {
+        let declared = self.ports.iter().find(|declared| declared.service_port == port);
+        self.endpoints.iter().filter_map(move |endpoint| {
+            let rank = match self.balancing.mode {
+                BalanceMode::Any | BalanceMode::Passthrough => 0,
+                BalanceMode::Strict | BalanceMode::Failover => self.rank(client, &endpoint.workload)?,
+            };
+            let port = endpoint.port(declared, port)?;
+            Some((rank, Chosen { workload: &endpoint.workload, port }))
+        })
+    }
+
     /// One draw from all; only if that endpoint is no good, a second draw from those that are. Each good endpoint's
     /// chance is its share among the good ones either way.
     fn any(&self, serve: impl Fn(&Endpoint) -> Option<u16>, rng: &mut impl Rng) -> Option<Chosen<'_>> {
