@@ -15,7 +15,7 @@ use crate::network::Network;
 use crate::space::Space;
 use crate::state::Folders;
 
-pub(crate) use mesh::{Mesh, ztunnel_pod};
+pub(crate) use mesh::{Mesh, XDS_PORT, ztunnel_pod};
 
 /// Namespace of the mesh's own pods.
 pub const SYSTEM: &str = "ambit-system";
@@ -112,6 +112,8 @@ pub enum Kind {
     Agent,
     /// ztunnels.
     Ztunnel,
+    /// Waypoints, which run in pods.
+    Waypoint,
 }
 
 /// The programs and settings of a mesh.
@@ -137,15 +139,21 @@ impl Programs {
     }
 
     fn file(&self, kind: Kind) -> Result<PathBuf, LabError> {
+        let file = self.path(kind);
+        if file.is_file() { Ok(file) } else { Err(LabError::Program(file)) }
+    }
+
+    /// Where a program is looked for.
+    fn path(&self, kind: Kind) -> PathBuf {
         let name = match kind {
             Kind::Controller => "controller",
             Kind::Agent => "ambit-node-agent",
             Kind::Ztunnel => "ztunnel",
+            Kind::Waypoint => "waypoint",
         };
         let foreign = || crate::settings::foreign_ztunnel().filter(|_file| kind == Kind::Ztunnel);
         let named = self.files.get(&kind).cloned().or_else(foreign);
-        let file = named.unwrap_or_else(|| crate::settings::programs().join(name));
-        if file.is_file() { Ok(file) } else { Err(LabError::Program(file)) }
+        named.unwrap_or_else(|| crate::settings::programs().join(name))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::demo::Promise;
 use crate::error::LabError;
 use crate::lab::Lab;
 use crate::lab::changes::key_of;
+use crate::lab::pods::PodHandle;
 use crate::manifest::parse;
 
 /// Name of the socket in the state folder.
@@ -133,11 +134,23 @@ impl Lab {
         }
     }
 
+    /// Pods are started again by themselves.
+    fn act_on_pod(&self, pod: &PodHandle, action: Action) -> Result<(), LabError> {
+        match action {
+            Action::Kill => self.kill_pod(pod),
+            Action::Restart => self.stop_pod(pod),
+            Action::Start | Action::Flush => Err(LabError::Unknown(format!("way to start pod {}", pod.name))),
+        }
+    }
+
     fn act(&self, name: &str, action: Action) -> Result<(), LabError> {
         if action == Action::Flush {
             return self.flush_rules(&self.pod(name)?);
         }
-        let component = name.parse()?;
+        let component = match name.parse() {
+            Ok(component) => component,
+            Err(unknown) => return self.act_on_pod(&self.pod(name).map_err(|_no_pod| unknown)?, action),
+        };
         match action {
             Action::Kill => self.kill(component),
             Action::Start => self.start(component).and_then(|()| self.wait_ready(component)),

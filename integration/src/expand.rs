@@ -1,12 +1,14 @@
 //! Deployments, StatefulSets and Pods into groups of equal pods, and a group's pod into a Pod object. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::image::{Program, program};
 use crate::manifest::{Document, Fault, Key, Place, at, text, texts};
+use crate::state::GRACE;
 
 /// Letters Kubernetes uses in generated names.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -140,6 +142,15 @@ impl Group {
             spec["serviceAccountName"] = "default".into();
         }
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    }
+
+    /// How long its programs may take to end: waypoints as long as in a cluster, since they hand their traffic over.
+    pub(crate) fn grace(&self) -> Duration {
+        if self.containers.iter().all(|container| container.program != Program::Waypoint) {
+            return GRACE;
+        }
+        let asked = at(&self.spec, &["terminationGracePeriodSeconds"]).and_then(Value::as_u64);
+        Duration::from_secs(asked.unwrap_or(30)).max(GRACE)
     }
 
     /// The node the group asks for by name.

@@ -7,6 +7,8 @@ use crate::manifest::text;
 /// A container's program on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
+    /// The mesh's own waypoint, with the mesh's settings.
+    Waypoint,
     /// A program of the machine.
     Host(Vec<String>),
     /// One of ours, and the ports on which it listens once it is ready.
@@ -23,6 +25,9 @@ pub(crate) fn program(pod: &str, container: &Value) -> Result<Program, String> {
     let name = text(container, &["name"]).unwrap_or("?");
     let image = text(container, &["image"]).unwrap_or("");
     let (command, arguments) = (list(container, "command"), list(container, "args"));
+    if is_waypoint(image) {
+        return Ok(Program::Waypoint);
+    }
     if !command.is_empty() {
         return Ok(Program::Host([command, arguments].concat()));
     }
@@ -39,6 +44,11 @@ pub(crate) fn program(pod: &str, container: &Value) -> Result<Program, String> {
             "the lab runs no images; give the container a command of this machine, or use hashicorp/http-echo or ambit/echo, which the lab stands in for",
         )),
     }
+}
+
+/// Whether this is the image that controllers of the mesh put into a Gateway's Deployment.
+pub(crate) fn is_waypoint(image: &str) -> bool {
+    repository(image) == "waypoint" && image.rsplit('/').nth(1) == Some("ambit")
 }
 
 /// Last part of an image's name, without registry, tag and digest.
@@ -131,6 +141,7 @@ mod tests {
                 stand_in(&["echo", "--port=3000"], &[3000]),
             ),
             (json!({"image": "curlimages/curl", "command": ["sleep"], "args": ["9"]}), host(&["sleep", "9"])),
+            (json!({"image": "ghcr.io/ambit/waypoint:0.1", "command": ["waypoint"]}), Program::Waypoint),
             (json!({"image": "nginx", "command": ["nc", "-l"]}), host(&["nc", "-l"])),
         ];
         for (container, expected) in cases {

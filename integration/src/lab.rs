@@ -22,9 +22,12 @@ use crate::pod::{News, Pod};
 use crate::process::lock;
 use crate::space::Space;
 use crate::state::{Folders, GRACE, State};
+use crate::waypoint::Stamp;
 
 /// File that marks a folder as one to be kept.
 const KEPT: &str = "keep";
+/// Time between looks at what the controller writes.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Where manifests come from.
 #[derive(Clone, Debug)]
@@ -136,6 +139,7 @@ impl Lab {
             MeshMode::On(programs) => Some(Mesh::prepare(programs, folders.clone())?),
         };
         if let Some(mesh) = &mut mesh {
+            state.waypoints = Some(Arc::new(mesh.waypoints()));
             state.system = network
                 .nodes
                 .keys()
@@ -147,6 +151,7 @@ impl Lab {
         state.reconcile()?;
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         listen(&shared, inbox);
+        follow_objects(&shared);
         let lab = Lab { shared, mesh: Mutex::new(mesh), network, folders, _home: home };
         lab.start_mesh()?;
         if let Some(limit) = options.ready_within {
@@ -206,6 +211,7 @@ impl Drop for Lab {
             }
         }
         let mut state = lock(&self.shared.state);
+        state.over = true;
         // Their wires go with the namespaces, all at once and much faster than one by one.
         let pods = std::mem::take(&mut state.pods);
         pods.values().for_each(Pod::ask_to_end);
@@ -232,6 +238,26 @@ fn listen(shared: &Arc<Shared>, inbox: Receiver<News>) {
     });
 }
 
+/// Takes up what the controller writes, for as long as the lab is there.
+fn follow_objects(shared: &Arc<Shared>) {
+    let shared = Arc::downgrade(shared);
+    std::thread::spawn(move || {
+        while let Some(shared) = shared.upgrade() {
+            {
+                let mut state = lock(&shared.state);
+                if !state.over && state.objects != Stamp::of(&state.folders.objects()) {
+                    if let Err(error) = state.reconcile() {
+                        eprintln!("ambit-lab: {error}");
+                    }
+                    shared.changed.notify_all();
+                }
+            }
+            drop(shared);
+            std::thread::sleep(LOOK);
+        }
+    });
+}
+
 /// Makes the lab's folders, clearing away what a lab of this name left behind.
 fn make_folders(options: &LabOptions) -> Result<Home, LabError> {
     let state = crate::settings::runs().join(&options.name);
@@ -250,7 +276,8 @@ fn make_folders(options: &LabOptions) -> Result<Home, LabError> {
     }
     let folders = Folders { state: state.clone(), manifests: Vec::new() };
     let mut home = Home { folders, keep: options.keep, lock, _locked: locked };
-    for name in ["generated", "applied", "state", "tokens", "ca", "logs", "sockets", "resolver", "manifests"]
+    for name in
+        ["generated", "applied", "state/objects", "tokens", "ca", "logs", "sockets", "resolver", "manifests"]
     {
         std::fs::create_dir_all(state.join(name)).map_err(failed(&state))?;
     }

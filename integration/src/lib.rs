@@ -36,6 +36,7 @@ mod state;
 pub mod stream;
 pub mod tokens;
 pub mod visit;
+mod waypoint;
 
 pub use address::{NodeNumber, Pair};
 pub use attend::answers;

@@ -154,7 +154,13 @@ pub fn parse_folder(folder: &Path) -> std::io::Result<(Vec<Document>, Vec<Fault>
     files.sort();
     let (mut documents, mut faults) = (Vec::new(), Vec::new());
     for file in files {
-        let (mut good, mut bad) = parse(&file, &std::fs::read_to_string(&file)?);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            // Removed since the folder was listed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let (mut good, mut bad) = parse(&file, &text);
         documents.append(&mut good);
         faults.append(&mut bad);
     }

@@ -10,15 +10,17 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::address::Pair;
+use crate::address::{NodeNumber, Pair};
+use crate::error::LabError;
 use crate::expand::Container;
-use crate::image::Program;
+use crate::image::{Program, is_waypoint};
 use crate::manifest::{Key, at, text, texts};
 use crate::network::Wire;
 use crate::probe::{Check, Prober};
 use crate::process::{Process, lock, stand_in};
 use crate::service::{Backend, named_ports};
 use crate::space::Space;
+use crate::waypoint::Waypoints;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -30,6 +32,8 @@ pub(crate) enum News {
     Ready(String, bool),
     /// All its programs have ended for good; whether all went well.
     Ended(String, bool),
+    /// It was taken away, and its place on this node is free again.
+    Gone(NodeNumber, u8),
 }
 
 /// A pod that exists.
@@ -45,6 +49,15 @@ pub(crate) struct Pod {
     pub(crate) phase: &'static str,
     pub(crate) space: Arc<Space>,
     pub(crate) life: Arc<Life>,
+    /// How long its programs may take to end.
+    pub(crate) grace: Duration,
+}
+
+/// What a pod is started with.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) logs: &'a std::path::Path,
+    pub(crate) news: &'a Sender<News>,
+    pub(crate) waypoints: Option<&'a Arc<Waypoints>>,
 }
 
 /// What a pod's threads share.
@@ -93,6 +106,8 @@ struct Keeper {
     life: Arc<Life>,
     container: Container,
     environment: BTreeMap<String, String>,
+    /// The pod as published, and what waypoints are started with.
+    mesh: Option<(Value, Arc<Waypoints>)>,
     log: PathBuf,
     restart: Restart,
 }
@@ -150,7 +165,7 @@ impl Pod {
     }
 
     /// Starts the containers' programs and the watch over their readiness.
-    pub(crate) fn start(&self, containers: &[Container], logs: &std::path::Path, news: &Sender<News>) {
+    pub(crate) fn start(&self, containers: &[Container], around: &Surroundings<'_>) {
         let restart = match text(&self.object, &["spec", "restartPolicy"]) {
             Some("Never") => Restart::Never,
             Some("OnFailure") => Restart::OnFailure,
@@ -162,15 +177,16 @@ impl Pod {
                 life: Arc::clone(&self.life),
                 container: container.clone(),
                 environment: self.environment(&container.value),
-                log: logs.join(format!("{}_{}_{}.log", self.namespace(), self.name(), container.name)),
+                mesh: around.waypoints.map(|waypoints| (self.published(), Arc::clone(waypoints))),
+                log: around.logs.join(format!("{}_{}_{}.log", self.namespace(), self.name(), container.name)),
                 restart,
             };
-            let (news, uid, all) = (news.clone(), self.uid.clone(), containers.len());
+            let (news, uid, all) = (around.news.clone(), self.uid.clone(), containers.len());
             std::thread::spawn(move || keep(&keeper, &uid, all, &news));
         }
         let checks = containers.iter().map(|container| Check::of(container, &self.backend().ports)).collect();
         let prober = Prober { checks, address: self.wire.address.v4.into(), life: Arc::clone(&self.life) };
-        let (news, uid) = (news.clone(), self.uid.clone());
+        let (news, uid) = (around.news.clone(), self.uid.clone());
         // The watch lives in the pod's namespaces, where its checks must be made.
         drop(self.space.thread(move || {
             // The lab is gone when nobody takes the news.
@@ -211,6 +227,17 @@ impl Pod {
         }
     }
 
+    /// Sends a signal to its programs; those that end are started again.
+    pub(crate) fn signal(&self, signal: Signal) {
+        lock(&self.life.state).running.values().for_each(|process| process.signal(signal));
+    }
+
+    /// Whether it is one of the mesh's waypoints.
+    pub(crate) fn is_waypoint(&self) -> bool {
+        let containers = at(&self.object, &["spec", "containers"]).and_then(Value::as_array);
+        containers.into_iter().flatten().any(|container| text(container, &["image"]).is_some_and(is_waypoint))
+    }
+
     /// Process ids of its running programs.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let state = lock(&self.life.state);
@@ -222,7 +249,9 @@ impl Pod {
 fn keep(keeper: &Keeper, uid: &str, all: usize, news: &Sender<News>) {
     let mut pause = FIRST_PAUSE;
     while !keeper.life.stopping() {
-        let well = match Process::start(&keeper.space, keeper.command(), &keeper.log) {
+        let started =
+            keeper.command().and_then(|command| Process::start(&keeper.space, command, &keeper.log));
+        let well = match started {
             Ok(process) => {
                 keeper.life.change(|state| {
                     drop(state.running.insert(keeper.container.name.clone(), process.clone()))
@@ -256,8 +285,13 @@ fn keep(keeper: &Keeper, uid: &str, all: usize, news: &Sender<News>) {
 }
 
 impl Keeper {
-    fn command(&self) -> Command {
+    fn command(&self) -> Result<Command, LabError> {
         let mut command = match &self.container.program {
+            Program::Waypoint => {
+                let no_mesh = || LabError::Unknown("mesh in this lab".to_owned());
+                let (pod, waypoints) = self.mesh.as_ref().ok_or_else(no_mesh)?;
+                return waypoints.command(pod, &self.environment);
+            }
             Program::StandIn { arguments, .. } => stand_in(arguments),
             Program::Host(words) => {
                 let mut command = Command::new(&words[0]);
@@ -269,6 +303,6 @@ impl Keeper {
         if let Some(folder) = text(&self.container.value, &["workingDir"]) {
             command.current_dir(folder);
         }
-        command
+        Ok(command)
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::component::Served;
 use crate::expand::Container;
 use crate::image::Program;
 use crate::manifest::{at, text};
@@ -18,6 +19,8 @@ use crate::pod::Life;
 const EAGER: Duration = Duration::from_millis(25);
 /// How often a container without a probe of its own is looked at.
 const IDLE: Duration = Duration::from_secs(10);
+/// The same for a waypoint.
+const PROXY: Duration = Duration::from_secs(1);
 
 /// What makes one container ready.
 #[derive(Clone, Debug)]
@@ -66,15 +69,17 @@ impl Check {
         let name = container.name.clone();
         let Some(probe) = container.value.get("readinessProbe") else {
             let test = match &container.program {
+                Program::Waypoint => http(crate::waypoint::port(Served::Readiness), "/healthz/ready", ""),
                 Program::StandIn { ports, .. } if !ports.is_empty() => Test::Accepts(ports.clone()),
                 _ => Test::Runs,
             };
             let timeout = Duration::from_secs(1);
+            let period = if container.program == Program::Waypoint { PROXY } else { IDLE };
             return Check {
                 container: name,
                 test,
                 delay: Duration::ZERO,
-                period: IDLE,
+                period,
                 timeout,
                 successes: 1,
                 failures: 3,
@@ -132,10 +137,7 @@ fn test(probe: &Value, ports: &BTreeMap<String, u16>) -> Test {
                 Some(format!("{}: {}\r\n", text(header, &["name"])?, text(header, &["value"])?))
             })
             .collect();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: pod\r\nUser-Agent: kube-probe/ambit-lab\r\n{headers}Connection: close\r\n\r\n"
-        );
-        return Test::Http { port, request };
+        return http(port, path, &headers);
     }
     if let Some(port) = port("tcpSocket") {
         return Test::Accepts(vec![port]);
@@ -147,6 +149,13 @@ fn test(probe: &Value, ports: &BTreeMap<String, u16>) -> Test {
         Some(words) if !words.is_empty() => Test::Exec(words),
         _ => Test::Never,
     }
+}
+
+fn http(port: u16, path: &str, headers: &str) -> Test {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: pod\r\nUser-Agent: kube-probe/ambit-lab\r\n{headers}Connection: close\r\n\r\n"
+    );
+    Test::Http { port, request }
 }
 
 fn runs_well(words: &[String], limit: Duration) -> bool {

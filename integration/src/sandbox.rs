@@ -91,6 +91,9 @@ fn copy_programs(own: &Path, copies: &Path) -> std::io::Result<()> {
     for name in ["controller", "ambit-node-agent", "ztunnel"] {
         std::fs::copy(programs.join(name), copies.join(name))?;
     }
+    if programs.join("waypoint").is_file() {
+        std::fs::copy(programs.join("waypoint"), copies.join("waypoint"))?;
+    }
     if let Some(foreign) = crate::settings::foreign_ztunnel() {
         std::fs::copy(foreign, copies.join(FOREIGN))?;
     }

@@ -13,11 +13,11 @@ pub const TABLE: &[(&str, &str)] = &[
     ("AMBIT_LAB_OUTSIDE", "set by the lab itself: process id of the supervisor as seen from outside"),
     (
         "AMBIT_LAB_PROGRAMS",
-        "folder of the controller, ambit-node-agent and ztunnel programs, when not beside this one",
+        "folder of the controller, ambit-node-agent, ztunnel and waypoint programs, when not beside this one",
     ),
     ("AMBIT_ZTUNNEL", "ztunnel program to run in place of ours, of another maker as it may be"),
     ("PATH", "handed on to the pods' programs"),
-    ("RUST_LOG", "handed on to controller, agents and ztunnels (default info)"),
+    ("RUST_LOG", "handed on to controller, agents, ztunnels and waypoints (default info)"),
 ];
 
 /// What a line begins with that says what was left out with a foreign ztunnel.

@@ -16,8 +16,9 @@ use crate::error::LabError;
 use crate::expand::{Group, groups, uid};
 use crate::manifest::{Document, Fault, Key, at, parse_folder, text};
 use crate::network::{Network, Wire};
-use crate::pod::{Life, News, Pod};
+use crate::pod::{Life, News, Pod, Surroundings};
 use crate::service::{Backend, Service};
+use crate::waypoint::{Stamp, Waypoints};
 
 /// How long a pod's programs may take to end when the pod goes.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
@@ -34,6 +35,16 @@ pub(crate) struct Folders {
 impl Folders {
     pub(crate) fn inside(&self, name: &str) -> PathBuf {
         self.state.join(name)
+    }
+
+    /// Objects the controller owns.
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.inside("state").join("objects")
+    }
+
+    /// The certificate authority's root.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.inside("ca").join("root-cert.pem")
     }
 }
 
@@ -55,6 +66,12 @@ pub(crate) struct State {
     pub(crate) names: Book,
     pub(crate) written: BTreeMap<PathBuf, String>,
     pub(crate) rules: String,
+    /// The controller's objects as they were last read.
+    pub(crate) objects: Stamp,
+    /// The lab is going; nothing is started any more.
+    pub(crate) over: bool,
+    /// How waypoints are started; none without a mesh.
+    pub(crate) waypoints: Option<Arc<Waypoints>>,
     addresses: Addresses,
     random: SmallRng,
 }
@@ -74,6 +91,9 @@ impl State {
             names,
             written: BTreeMap::new(),
             rules: String::new(),
+            objects: Stamp::default(),
+            over: false,
+            waypoints: None,
             addresses: Addresses::default(),
             random: SmallRng::from_os_rng(),
         }
@@ -100,7 +120,9 @@ impl State {
     fn load(&mut self) -> Result<(), LabError> {
         self.effective.clear();
         self.faults.clear();
-        for folder in &self.folders.manifests {
+        // Looked at first: what changes while it is read is read again.
+        self.objects = Stamp::of(&self.folders.objects());
+        for folder in self.folders.manifests.iter().chain([&self.folders.objects()]) {
             let read =
                 parse_folder(folder).map_err(LabError::system(format!("reading {}", folder.display())))?;
             self.faults.extend(read.1);
@@ -182,10 +204,20 @@ impl State {
         gone
     }
 
-    /// Stops pods and takes their network away.
-    fn take_down(&mut self, pods: Vec<Pod>) {
+    /// Stops pods and takes their network away; those that may take their time end beside.
+    pub(crate) fn take_down(&mut self, pods: Vec<Pod>) {
         pods.iter().for_each(Pod::ask_to_end);
-        for pod in pods {
+        let (slow, quick): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pod.grace > GRACE);
+        for pod in slow {
+            let (network, news) = (Arc::clone(&self.network), self.news.clone());
+            std::thread::spawn(move || {
+                pod.end(pod.grace);
+                network.remove_pod(&pod.uid, &pod.wire);
+                // The lab is gone when nobody takes the news.
+                let _taken = news.send(News::Gone(pod.wire.node, pod.wire.host));
+            });
+        }
+        for pod in quick {
             pod.end(GRACE);
             self.network.remove_pod(&pod.uid, &pod.wire);
             self.addresses.free_pod(pod.wire.node, pod.wire.host);
@@ -224,8 +256,11 @@ impl State {
                 phase: "Running",
                 space: Arc::new(space),
                 life: Arc::new(Life::default()),
+                grace: group.grace(),
             };
-            pod.start(&group.containers, &self.folders.inside("logs"), &self.news);
+            let logs = self.folders.inside("logs");
+            let waypoints = self.waypoints.as_ref();
+            pod.start(&group.containers, &Surroundings { logs: &logs, news: &self.news, waypoints });
             self.pods.insert(uid, pod);
         }
         Ok(())
@@ -274,14 +309,24 @@ impl State {
         Ok(files)
     }
 
+    /// Whether an object is one of the controller's own and nobody has laid another over it.
+    pub(crate) fn owned(&self, document: &Document) -> bool {
+        document.place.file.starts_with(self.folders.objects()) && !self.overlay.contains_key(&document.key)
+    }
+
     /// Takes news of a pod in; whether something changed.
     pub(crate) fn hear(&mut self, news: &News) -> bool {
-        let (uid, change): (_, fn(&mut Pod, bool)) = match news {
-            News::Ready(uid, _) => (uid, |pod, ready| pod.ready = ready),
-            News::Ended(uid, _) => (uid, |pod, well| pod.phase = if well { "Succeeded" } else { "Failed" }),
+        let (uid, value, change): (_, _, fn(&mut Pod, bool)) = match news {
+            News::Ready(uid, value) => (uid, *value, |pod, ready| pod.ready = ready),
+            News::Ended(uid, value) => {
+                (uid, *value, |pod, well| pod.phase = if well { "Succeeded" } else { "Failed" })
+            }
+            News::Gone(node, host) => {
+                self.addresses.free_pod(*node, *host);
+                return false;
+            }
         };
-        let (News::Ready(_, value) | News::Ended(_, value)) = news;
-        self.pods.get_mut(uid).map(|pod| change(pod, *value)).is_some()
+        self.pods.get_mut(uid).map(|pod| change(pod, value)).is_some()
     }
 
     pub(crate) fn backends(&self) -> Vec<Backend> {

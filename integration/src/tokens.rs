@@ -22,6 +22,13 @@ pub struct Tokens {
     key: EncodingKey,
 }
 
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key stays out of every log.
+        formatter.write_str("Tokens")
+    }
+}
+
 /// What a token says.
 #[derive(Clone, Debug)]
 pub struct Claims {

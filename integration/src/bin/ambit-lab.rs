@@ -77,11 +77,11 @@ enum Verb {
         /// Component or pod.
         of: String,
     },
-    /// Breaks or mends something: kill, start, restart COMPONENT; flush NS/POD (its rules).
+    /// Breaks or mends something: kill, start, restart COMPONENT; kill, restart, flush (rules of) NS/POD.
     Break {
         /// kill, start, restart or flush.
         action: String,
-        /// Component, or pod for flush.
+        /// Component or pod.
         target: String,
     },
     /// Takes the lab down.

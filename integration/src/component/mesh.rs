@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -16,8 +17,10 @@ use crate::network::Network;
 use crate::process::{Process, poll};
 use crate::state::Folders;
 use crate::tokens::{Claims, ISSUER, Tokens};
+use crate::waypoint::Waypoints;
 
-const XDS_PORT: u16 = 15012;
+/// Where the controller serves proxies.
+pub(crate) const XDS_PORT: u16 = 15012;
 /// Longest time a program may take to be ready.
 const START: Duration = Duration::from_secs(20);
 /// Time between a polite and a forced end.
@@ -27,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Mesh {
     programs: Programs,
     folders: Folders,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Arc<Tokens>,
     jwks: PathBuf,
     running: BTreeMap<Component, Process>,
 }
@@ -37,9 +40,20 @@ impl Mesh {
         for kind in [Kind::Controller, Kind::Agent, Kind::Ztunnel] {
             programs.file(kind)?;
         }
-        let tokens = Tokens::create()?;
+        let tokens = Arc::new(Tokens::create()?);
         let jwks = tokens.publish(&folders.inside("tokens"))?;
         Ok(Mesh { programs, folders, tokens, jwks, running: BTreeMap::new() })
+    }
+
+    /// What waypoints are started with.
+    pub(crate) fn waypoints(&self) -> Waypoints {
+        let extra = self.programs.settings.iter().filter(|(kind, _name, _value)| *kind == Kind::Waypoint);
+        Waypoints {
+            file: self.programs.path(Kind::Waypoint),
+            tokens: Arc::clone(&self.tokens),
+            folders: self.folders.clone(),
+            settings: extra.map(|(_kind, name, value)| (name.clone(), value.clone())).collect(),
+        }
     }
 
     /// Starts a program and does not wait for it.
@@ -103,7 +117,7 @@ impl Mesh {
         crate::manifest::write_whole(&token, &self.tokens.mint(&Claims::of_pod(pod)))
             .map_err(LabError::system("writing a token"))?;
         let address = format!("https://{}:{XDS_PORT}", CONTROL.v4);
-        let root = self.root();
+        let root = self.folders.root();
         Ok(BTreeMap::from([
             ("XDS_ADDRESS", address.clone().into()),
             ("CA_ADDRESS", address.into()),
@@ -124,7 +138,8 @@ impl Mesh {
     }
 
     fn source_folders(&self) -> OsString {
-        let live = [self.folders.inside("generated"), self.folders.inside("applied")];
+        // What the lab has completed (a Service's address) stands over what the controller wrote.
+        let live = [self.folders.objects(), self.folders.inside("generated"), self.folders.inside("applied")];
         let all: Vec<_> =
             self.folders.manifests.iter().chain(&live).map(|folder| folder.as_os_str()).collect();
         all.join(OsStr::new(":"))
@@ -132,10 +147,6 @@ impl Mesh {
 
     fn socket(&self, node: NodeNumber) -> PathBuf {
         self.folders.inside("sockets").join(format!("{}.sock", node.name()))
-    }
-
-    fn root(&self) -> PathBuf {
-        self.folders.inside("ca").join("root-cert.pem")
     }
 
     /// Waits until a program says that it is ready.
@@ -166,7 +177,7 @@ impl Mesh {
 
     /// Waits for the certificate authority's root, without which nobody can trust the controller.
     pub(crate) fn wait_root(&self) -> Result<(), LabError> {
-        let root = self.root();
+        let root = self.folders.root();
         let there = poll(START, || (root.is_file() || !self.runs(Component::Controller)).then_some(()));
         if there.is_some() && root.is_file() {
             return Ok(());

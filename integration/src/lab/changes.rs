@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Lab;
+use super::pods::PodHandle;
 use crate::error::LabError;
 use crate::manifest::{DELETED, Document, Fault, Key, Place, parse, texts};
 use crate::process::lock;
@@ -36,6 +37,11 @@ impl Lab {
         self.change(|state| {
             for key in keys {
                 let Some(document) = state.effective.get(key) else { return Err(LabError::Unknown(key.to_string())) };
+                if state.owned(document) {
+                    let file = &document.place.file;
+                    std::fs::remove_file(file).map_err(LabError::system(format!("removing {}", file.display())))?;
+                    continue;
+                }
                 let place = document.place.clone();
                 let mut value = serde_json::json!({"kind": key.kind, "metadata": {"name": key.name, "annotations": {DELETED: "true"}}});
                 value["apiVersion"] = document.value.get("apiVersion").cloned().unwrap_or_default();
@@ -72,6 +78,12 @@ impl Lab {
                 None => return Err(LabError::Unknown(key.to_string())),
             };
             change(&mut document.value)?;
+            if state.owned(&document) {
+                // One object, which the controller and its users change alike.
+                let file = &document.place.file;
+                return crate::manifest::write_whole(file, &document.value.to_string())
+                    .map_err(LabError::system(format!("writing {}", file.display())));
+            }
             state.overlay.insert(key.clone(), document);
             Ok(())
         })
@@ -101,6 +113,17 @@ impl Lab {
         state.reconcile()?;
         self.shared.changed.notify_all();
         Ok(())
+    }
+
+    /// Deletes a pod as its owner's controller would see it: its endpoints go first, then its programs are asked to end,
+    /// and what owns it makes another one.
+    pub fn delete_pod(&self, pod: &PodHandle) -> Result<(), LabError> {
+        self.change(|state| {
+            let gone = state.pods.remove(&pod.uid).ok_or_else(|| LabError::Unknown(pod.key().to_string()))?;
+            state.publish()?;
+            state.take_down(vec![gone]);
+            Ok(())
+        })
     }
 
     /// Labels of namespaces that are written down.

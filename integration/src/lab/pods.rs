@@ -1,5 +1,6 @@
 //! Working with the pods of a running lab.
 
+use std::net::Ipv4Addr;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -11,8 +12,11 @@ use serde_json::Value;
 
 use super::Lab;
 use crate::address::{NodeNumber, Pair};
+use crate::component::Served;
 use crate::error::LabError;
+use crate::http::Answer;
 use crate::manifest::{Key, texts};
+use crate::metrics::Samples;
 use crate::pod::{Life, Pod};
 use crate::process::{lock, output_of};
 use crate::space::Space;
@@ -118,6 +122,47 @@ impl Lab {
     /// Removes all nft rules of a pod, as something from outside might.
     pub fn flush_rules(&self, pod: &PodHandle) -> Result<(), LabError> {
         pod.space.tool("nft", &["flush", "ruleset"], String::new()).map(drop)
+    }
+
+    /// Kills a pod's programs; its restart policy says whether they are started again.
+    pub fn kill_pod(&self, pod: &PodHandle) -> Result<(), LabError> {
+        self.signal_pod(pod, Signal::SIGKILL)
+    }
+
+    /// Asks a pod's programs to end (SIGTERM); its restart policy says whether they are started again.
+    pub fn stop_pod(&self, pod: &PodHandle) -> Result<(), LabError> {
+        self.signal_pod(pod, Signal::SIGTERM)
+    }
+
+    fn signal_pod(&self, pod: &PodHandle, signal: Signal) -> Result<(), LabError> {
+        let state = lock(&self.shared.state);
+        let pod = state.pods.get(&pod.uid).ok_or_else(|| LabError::Unknown(pod.key().to_string()))?;
+        pod.signal(signal);
+        Ok(())
+    }
+
+    /// Asks a waypoint over HTTP.
+    pub fn ask_pod(
+        &self,
+        pod: &PodHandle,
+        service: Served,
+        method: &'static str,
+        path: &str,
+    ) -> Result<Answer, LabError> {
+        let to = (Ipv4Addr::LOCALHOST, crate::waypoint::port(service)).into();
+        let (what, path) = (format!("asking {} for {path}", pod.name), path.to_owned());
+        let ask = move || crate::http::request(method, to, &path, Duration::from_secs(5));
+        pod.space.run(ask).map_err(LabError::system(what))
+    }
+
+    /// A waypoint's metrics.
+    pub fn pod_metrics(&self, pod: &PodHandle) -> Result<Samples, LabError> {
+        Ok(Samples::parse(&self.ask_pod(pod, Served::Metrics, "GET", "/metrics")?.body))
+    }
+
+    /// The pods of every waypoint.
+    pub fn waypoints(&self) -> Vec<PodHandle> {
+        lock(&self.shared.state).pods.values().filter(|pod| pod.is_waypoint()).map(PodHandle::of).collect()
     }
 
     /// Process ids of a pod's programs.

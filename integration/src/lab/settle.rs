@@ -10,7 +10,8 @@ use super::pods::PodHandle;
 use crate::component::{Component, Served};
 use crate::error::LabError;
 use crate::manifest::{Key, at, text, texts};
-use crate::process::poll;
+use crate::process::{lock, poll};
+use crate::waypoint::Stamp;
 
 const LABEL: &str = "istio.io/dataplane-mode";
 const REDIRECTION: &str = "ambient.istio.io/redirection";
@@ -44,7 +45,7 @@ impl Lab {
 
     /// What has not arrived yet; none when all has.
     fn unsettled(&self) -> Option<String> {
-        self.unenrolled().or_else(|| self.unacknowledged())
+        self.unenrolled().or_else(|| self.unacknowledged()).or_else(|| self.unready_waypoint())
     }
 
     /// The first pod whose enrolment is not as its labels say.
@@ -100,6 +101,16 @@ impl Lab {
         at(&written, &["annotations", REDIRECTION])?.as_str().map(str::to_owned)
     }
 
+    /// A waypoint that cannot serve yet, or objects of the controller's that the lab has not taken up.
+    fn unready_waypoint(&self) -> Option<String> {
+        let state = lock(&self.shared.state);
+        if state.objects != Stamp::of(&state.folders.objects()) {
+            return Some("the lab's look at the controller's objects".to_owned());
+        }
+        let unready = state.pods.values().find(|pod| pod.is_waypoint() && !pod.ready);
+        unready.map(|pod| format!("readiness of waypoint {}/{}", pod.namespace(), pod.name()))
+    }
+
     /// A proxy that has not acknowledged what the controller holds now.
     fn unacknowledged(&self) -> Option<String> {
         self.pid(Component::Controller)?;
@@ -115,15 +126,31 @@ impl Lab {
         }
         let generation = sync["generation"].as_u64().unwrap_or(u64::MAX);
         let proxies = sync["proxies"].as_array().cloned().unwrap_or_default();
+        let waypoints: Vec<_> =
+            self.waypoints().iter().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
+        let of = |proxy: &Value| proxy["pod"].as_str().unwrap_or_default().to_owned();
         let running = self.network.nodes.keys().filter(|node| self.pid(Component::Ztunnel(**node)).is_some());
-        running.map(|node| node.name()).find_map(|node| {
-            let proxy = proxies.iter().find(|proxy| proxy["node"] == node.as_str());
-            let Some(proxy) = proxy else { return Some(format!("ztunnel of {node} at the controller")) };
-            let acknowledged = proxy["generation_acked"].as_u64();
-            (acknowledged < Some(generation))
-                .then(|| format!("ztunnel of {node} holds generation {acknowledged:?} of {generation}"))
+        let ztunnels = running.map(|node| node.name()).find_map(|node| {
+            let proxy = proxies
+                .iter()
+                .find(|proxy| proxy["node"] == node.as_str() && !waypoints.contains(&of(proxy)));
+            behind(&format!("ztunnel of {node}"), proxy, generation)
+        });
+        ztunnels.or_else(|| {
+            waypoints.iter().find_map(|name| {
+                let proxy = proxies.iter().find(|proxy| of(proxy) == *name);
+                behind(&format!("waypoint {name}"), proxy, generation)
+            })
         })
     }
+}
+
+/// Says so when a proxy does not hold this generation.
+fn behind(name: &str, proxy: Option<&Value>, generation: u64) -> Option<String> {
+    let Some(proxy) = proxy else { return Some(format!("{name} at the controller")) };
+    let acknowledged = proxy["generation_acked"].as_u64();
+    (acknowledged < Some(generation))
+        .then(|| format!("{name} holds generation {acknowledged:?} of {generation}"))
 }
 
 /// Whether a pod belongs into the mesh, by its own and its namespace's labels.
