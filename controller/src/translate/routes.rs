@@ -1,6 +1,7 @@
 //! VirtualService, DestinationRule, HTTPRoute and GRPCRoute → the rules of one Service at a waypoint, and where its requests
 //! may go. Pure functions over the objects; what they read of others is named, so that a change reaches all it concerns.
 
+mod hosts;
 mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,7 +95,7 @@ fn default_http(ctx: &Context<'_>, service: &Key) -> HttpRule {
     HttpRule {
         name: "default".to_owned(),
         action: Some(http_rule::Action::Forward(forward)),
-        retry: Some(retry::default(ctx)),
+        retry: Some(retry::built_in()),
         ..HttpRule::default()
     }
 }
