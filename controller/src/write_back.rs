@@ -1,7 +1,8 @@
-//! Writing verdicts to objects: the newest per object waits its turn, so a slow writer holds back nobody and writes
-//! nothing that is out of date.
+//! Writing back: verdicts, annotations and objects of our own. The newest per place waits its turn, so a slow writer holds
+//! back nobody and writes nothing that is out of date.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::status::{Condition, StatusWriter};
 use ambit_process::backoff::Backoff;
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::status::Verdict;
@@ -16,7 +18,7 @@ use crate::status::Verdict;
 /// First and longest wait after a failed write.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// Verdicts that wait to be written. Cheap to clone.
+/// What waits to be written. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Backlog {
     shared: Arc<Shared>,
@@ -24,19 +26,77 @@ pub struct Backlog {
 
 #[derive(Default)]
 struct Shared {
-    waiting: Mutex<BTreeMap<ObjectRef, Vec<Condition>>>,
+    waiting: Mutex<BTreeMap<Place, Entry>>,
     more: Notify,
+}
+
+/// Where something is written; of two for one place only the newer is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// An object of ours, which is there before anything is said about it.
+    Own(ObjectRef),
+    /// The conditions of an object.
+    Conditions(ObjectRef),
+    /// One annotation of an object.
+    Annotation(ObjectRef, String),
+}
+
+/// What is written there.
+#[derive(Clone, Debug)]
+enum Entry {
+    Own(Option<Arc<Value>>),
+    Conditions(Vec<Condition>),
+    Annotation(Option<String>),
+}
+
+/// An annotation of ours to be set, or removed (`None`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    /// The object.
+    pub object: ObjectRef,
+    /// Its key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: Option<String>,
+}
+
+/// An object of ours to be written, or removed (`None`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owned {
+    /// The object.
+    pub object: ObjectRef,
+    /// The whole of it.
+    pub manifest: Option<Arc<Value>>,
 }
 
 impl Backlog {
     /// Puts verdicts in line, each instead of an older one of the same object.
     pub fn put(&self, verdicts: Vec<Verdict>) {
-        if verdicts.is_empty() {
+        let entry =
+            |verdict: Verdict| (Place::Conditions(verdict.object), Entry::Conditions(verdict.conditions));
+        self.extend(verdicts.into_iter().map(entry).collect());
+    }
+
+    /// Puts objects of ours in line.
+    pub fn own(&self, objects: Vec<Owned>) {
+        self.extend(
+            objects.into_iter().map(|one| (Place::Own(one.object), Entry::Own(one.manifest))).collect(),
+        );
+    }
+
+    /// Puts annotations in line.
+    pub fn annotate(&self, annotations: Vec<Annotation>) {
+        let entry = |one: Annotation| {
+            (Place::Annotation(one.object, one.key.to_owned()), Entry::Annotation(one.value))
+        };
+        self.extend(annotations.into_iter().map(entry).collect());
+    }
+
+    fn extend(&self, entries: Vec<(Place, Entry)>) {
+        if entries.is_empty() {
             return;
         }
-        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.extend(verdicts.into_iter().map(|verdict| (verdict.object, verdict.conditions)));
-        drop(waiting);
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(entries);
         self.shared.more.notify_one();
     }
 
@@ -45,46 +105,67 @@ impl Backlog {
         let mut backoff = Backoff::new(WAITS.0, WAITS.1);
         let mut last = None;
         loop {
-            let Some((object, conditions)) = self.pop(last.as_ref()) else {
+            let Some((place, entry)) = self.pop(last.as_ref()) else {
                 self.shared.more.notified().await;
                 continue;
             };
-            last = Some(object.clone());
-            let (writer, about, said) = (writer.clone(), object.clone(), conditions.clone());
-            let written = tokio::task::spawn_blocking(move || writer.conditions(&about, &said)).await;
+            last = Some(place.clone());
+            let (writer, at, what) = (writer.clone(), place.clone(), entry.clone());
+            let written = tokio::task::spawn_blocking(move || write(&*writer, &at, &what)).await;
             match written {
                 Ok(Ok(())) => backoff.reset(),
                 Ok(Err(error)) => {
                     let wait = backoff.delay();
-                    tracing::warn!(%object, %error, wait_ms = wait.as_millis() as u64, "status could not be written");
-                    self.put_back(object, conditions);
+                    tracing::warn!(place = %place.object(), %error, wait_ms = wait.as_millis() as u64, "could not be written");
+                    self.put_back(place, entry);
                     tokio::time::sleep(wait).await;
                 }
-                Err(error) => tracing::error!(%object, %error, "the status writer failed"),
+                Err(error) => tracing::error!(place = %place.object(), %error, "the status writer failed"),
             }
         }
     }
 
     /// The next in order after the last one, so that one that cannot be written does not stand in everybody's way.
-    fn pop(&self, last: Option<&ObjectRef>) -> Option<(ObjectRef, Vec<Condition>)> {
+    fn pop(&self, last: Option<&Place>) -> Option<(Place, Entry)> {
         let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let next = last.and_then(|last| waiting.range((Bound::Excluded(last), Bound::Unbounded)).next());
-        match next.map(|(object, _)| object.clone()) {
-            Some(object) => waiting.remove_entry(&object),
+        match next.map(|(place, _)| place.clone()) {
+            Some(place) => waiting.remove_entry(&place),
             None => waiting.pop_first(),
         }
     }
 
-    fn put_back(&self, object: ObjectRef, conditions: Vec<Condition>) {
+    fn put_back(&self, place: Place, entry: Entry) {
         let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.entry(object).or_insert(conditions);
+        waiting.entry(place).or_insert(entry);
+    }
+}
+
+impl Place {
+    fn object(&self) -> &ObjectRef {
+        match self {
+            Self::Own(object) | Self::Conditions(object) | Self::Annotation(object, _) => object,
+        }
+    }
+}
+
+fn write(writer: &dyn StatusWriter, place: &Place, entry: &Entry) -> io::Result<()> {
+    match (place, entry) {
+        (Place::Own(object), Entry::Own(manifest)) => writer.own(object, manifest.as_deref()),
+        (Place::Conditions(object), Entry::Conditions(conditions)) => writer.conditions(object, conditions),
+        (Place::Annotation(object, key), Entry::Annotation(value)) => {
+            match writer.annotate(object, key, value.as_deref()) {
+                // The object went meanwhile, and what was to be noted on it with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                written => written,
+            }
+        }
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use ambit_crds::kind::Kind;
     use ambit_crds::status::{ConditionStatus, Event};
     use ambit_process::spawn::spawn;
@@ -109,6 +190,10 @@ mod tests {
                 return Err(io::Error::other("on purpose"));
             }
             self.0.send((object.name.clone(), conditions.to_vec())).map_err(io::Error::other)
+        }
+
+        fn own(&self, _: &ObjectRef, _: Option<&Value>) -> io::Result<()> {
+            Ok(())
         }
     }
 

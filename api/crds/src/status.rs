@@ -3,6 +3,7 @@
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::fault::Severity;
 use crate::meta::ObjectRef;
@@ -17,6 +18,10 @@ pub trait StatusWriter: Send + Sync {
 
     /// Replaces the conditions Ambit owns on an object; none removes them.
     fn conditions(&self, object: &ObjectRef, conditions: &[Condition]) -> io::Result<()>;
+
+    /// Writes an object of Ambit's own in the place of its older version, or removes it (`None`). Whether the object is
+    /// ours is the caller's to know.
+    fn own(&self, object: &ObjectRef, manifest: Option<&Value>) -> io::Result<()>;
 }
 
 /// Something that happened to an object.

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 use super::last_good::replace;
 use super::overlay;
 use crate::meta::ObjectRef;
@@ -13,6 +15,9 @@ use crate::status::{Condition, Event, StatusWriter};
 
 /// The events file is begun anew at this size; one older file is kept.
 const MAX_EVENTS_BYTES: u64 = 1024 * 1024;
+
+/// Objects of our own, as manifests: whoever reads this folder as a source finds them like any other.
+const OBJECTS: &str = "objects";
 
 /// The writer of one state folder.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ impl Writer {
     pub(super) fn open(state: &Path) -> io::Result<Self> {
         fs::create_dir_all(state.join("annotations"))?;
         fs::create_dir_all(state.join("status"))?;
+        fs::create_dir_all(state.join(OBJECTS))?;
         Ok(Self { state: state.to_owned(), uids: Mutex::default() })
     }
 
@@ -86,12 +92,28 @@ impl StatusWriter for Writer {
         let _one_at_a_time = self.lock();
         let path = self.state.join("status").join(overlay::file_name(object));
         if conditions.is_empty() {
-            return match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            };
+            return remove(&path);
         }
         replace(&path, &serde_json::to_vec(&serde_json::json!({ "conditions": conditions }))?)
+    }
+
+    fn own(&self, object: &ObjectRef, manifest: Option<&Value>) -> io::Result<()> {
+        let _one_at_a_time = self.lock();
+        let path = self.state.join(OBJECTS).join(overlay::file_name(object));
+        let Some(manifest) = manifest else {
+            return remove(&path);
+        };
+        let text = serde_json::to_vec_pretty(manifest)?;
+        // A file that says the same already is left alone: its readers would take it for a change.
+        if fs::read(&path).is_ok_and(|before| before == text) { Ok(()) } else { replace(&path, &text) }
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -121,5 +143,27 @@ mod tests {
         }
         let path = scratch.path("state").join("annotations").join(overlay::file_name(&pod));
         assert_eq!(overlay::load(&path).unwrap().annotations.len(), 400);
+    }
+
+    #[test]
+    fn an_object_of_our_own_is_one_file_and_goes_with_it() {
+        let scratch = Scratch::new("own");
+        let writer = Writer::open(&scratch.path("state")).unwrap();
+        let object = ObjectRef::new(Kind::Deployment, "shop", "waypoint");
+        let path = scratch.path("state").join("objects/Deployment.shop.waypoint.json");
+        for replicas in [1, 2] {
+            let manifest = serde_json::json!({"kind": "Deployment", "spec": {"replicas": replicas}});
+            writer.own(&object, Some(&manifest)).unwrap();
+            let read: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            assert_eq!(read, manifest);
+        }
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        let same: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        writer.own(&object, Some(&same)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written, "nothing to write");
+        for _ in 0..2 {
+            writer.own(&object, None).unwrap();
+            assert!(!path.exists());
+        }
     }
 }

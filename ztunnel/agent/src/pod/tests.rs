@@ -36,6 +36,10 @@ impl StatusWriter for Writer {
     fn conditions(&self, _: &ObjectRef, _: &[ambit_crds::status::Condition]) -> io::Result<()> {
         Ok(())
     }
+
+    fn own(&self, _: &ObjectRef, _: Option<&serde_json::Value>) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Folder(PathBuf);
