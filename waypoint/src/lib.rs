@@ -1,3 +1,27 @@
-//! waypoint: the optional HTTP proxy of a namespace. This build holds its settings only.
+//! The waypoint: the optional HTTP proxy of a namespace.
+//!
+//! One life, read top to bottom in [`exchange`]: what arrives ([`arrive`], [`serve`]) is matched, judged, sent on
+//! ([`upstream`]) and recorded. Connections that are not HTTP are carried by [`opaque`].
 
+pub mod app;
+pub mod arrive;
+pub mod balance;
+pub mod body;
+pub mod changes;
+pub mod clusters;
+pub mod dump;
+pub mod exchange;
+pub mod filter;
+pub mod judge;
+pub mod limits;
+pub mod listeners;
+pub mod mesh;
+pub mod opaque;
+pub mod outlier;
+pub mod record;
+pub mod retry;
+pub mod serve;
 pub mod settings;
+pub mod sniff;
+pub mod upstream;
+pub mod watch;

@@ -1,8 +1,9 @@
 //! Every setting of the waypoint, with its default and what it is for.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ambit_api::identity::TrustDomain;
 use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 use ambit_process::workers::Count;
@@ -13,18 +14,91 @@ const HBONE_PORT: u16 = 15008;
 /// The waypoint's settings as they took effect.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Where configuration and certificates come from, and who we are.
+    pub control: Control,
+    /// How traffic is carried.
+    pub data: Data,
+    /// Admin, metrics and readiness.
+    pub ports: Ports,
     /// What is logged and how.
     pub log: LogSettings,
+    /// The table of what is in force.
+    pub rows: Vec<Row>,
+}
+
+/// The control plane, and our own names there.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// xDS server.
+    pub xds_address: String,
+    /// Certificate authority.
+    pub ca_address: String,
+    /// Roots that vouch for the xDS server.
+    pub xds_root: String,
+    /// Roots that vouch for the CA.
+    pub ca_root: String,
+    /// Name the xDS server's certificate must carry, when not that of its address.
+    pub xds_hostname: Option<String>,
+    /// Name the CA's certificate must carry, when not that of its address.
+    pub ca_hostname: Option<String>,
+    /// File with our service account token, or the token.
+    pub token: String,
+    /// Cluster.
+    pub cluster: String,
+    /// Network we are on.
+    pub network: String,
+    /// Our trust domain.
+    pub trust_domain: TrustDomain,
+    /// Requested life of certificates.
+    pub certificate_ttl: Duration,
+    /// The node we run on.
+    pub node: String,
+    /// Our pod.
+    pub pod_name: String,
+    /// Our namespace.
+    pub pod_namespace: String,
+    /// Our service account, which is our identity.
+    pub service_account: String,
+    /// The Gateway object we serve.
+    pub gateway: String,
+    /// Our address.
+    pub instance_ip: Option<IpAddr>,
+}
+
+/// How traffic is carried.
+#[derive(Debug, Clone)]
+pub struct Data {
     /// Threads that carry traffic.
     pub workers: Count,
     /// Where HBONE arrives.
     pub inbound: SocketAddr,
-    /// Admin, metrics and readiness.
-    pub ports: Ports,
+    /// Bounds on time.
+    pub times: Times,
+    /// Bytes of a request's or response's head.
+    pub max_head: usize,
+    /// Streams that a client may have open at once on one HTTP/2 connection.
+    pub max_streams: u32,
+    /// Tunnels and plain connections accepted before new ones are shed.
+    pub max_connections: usize,
+}
+
+/// Bounds on time.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// TCP connect, TLS, tunnel set-up and CONNECT answer each.
+    pub connect: Duration,
+    /// A connection without a request, or without data where it is not HTTP, ends after this.
+    pub idle: Duration,
+    /// A tunnel without streams closes after this.
+    pub tunnel_idle: Duration,
+    /// How long a port without a declared protocol waits for the client's first bytes.
+    pub sniff: Duration,
+    /// How long a request waits for what is on its way from the controller: our certificate.
+    pub configuration_wait: Duration,
     /// How long requests may take to end after SIGTERM.
     pub drain: Duration,
-    /// The table of what is in force.
-    pub rows: Vec<Row>,
+    /// How long new connections are still accepted after SIGTERM, until clients have heard that we leave.
+    pub linger: Duration,
 }
 
 /// The doors for people and probes.
@@ -45,39 +119,144 @@ impl Settings {
     /// When any cannot be read; the error lists every one.
     pub fn read(environment: &dyn Environment) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(environment);
-        let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let settings = Self {
-            log: LogSettings::read(&mut reader),
+        let control = Control::read(&mut reader);
+        let data = Data::read(&mut reader);
+        let ports = Ports::read(&mut reader);
+        let log = LogSettings::read(&mut reader);
+        let rows = reader.finish()?;
+        Ok(Self { control, data, ports, log, rows })
+    }
+}
+
+impl Control {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let xds_address =
+            reader.text("XDS_ADDRESS", "https://istiod.istio-system.svc:15012", "the xDS server");
+        let root = "./var/run/secrets/istio/root-cert.pem";
+        Self {
+            ca_address: reader.text("CA_ADDRESS", &xds_address, "the certificate authority"),
+            xds_address,
+            xds_root: reader.text("XDS_ROOT_CA", root, "PEM file of roots that vouch for the xDS server"),
+            ca_root: reader.text("CA_ROOT_CA", root, "PEM file of roots that vouch for the CA"),
+            xds_hostname: reader
+                .optional("ALT_XDS_HOSTNAME", "name in the xDS server's certificate, if another"),
+            ca_hostname: reader.optional("ALT_CA_HOSTNAME", "name in the CA's certificate, if another"),
+            token: reader.text(
+                "AUTH_TOKEN",
+                "./var/run/secrets/tokens/istio-token",
+                "file with our service account token, read anew for each call",
+            ),
+            cluster: reader.text("CLUSTER_ID", "Kubernetes", "the cluster's name"),
+            network: reader.text("NETWORK", "", "the network we are on"),
+            trust_domain: reader.parsed("TRUST_DOMAIN", TrustDomain::default(), "our trust domain"),
+            certificate_ttl: reader.duration(
+                "SECRET_TTL",
+                Duration::from_secs(86_400),
+                "asked life of certificates",
+            ),
+            node: reader.text("NODE_NAME", "", "the node we run on"),
+            pod_name: reader.text("POD_NAME", "", "our pod"),
+            pod_namespace: reader.text("POD_NAMESPACE", "default", "our namespace"),
+            service_account: reader.text("SERVICE_ACCOUNT", "default", "our service account"),
+            gateway: reader.text("GATEWAY_NAME", "", "the Gateway object we serve"),
+            instance_ip: match reader.optional("INSTANCE_IP", "our address, part of the xDS node id") {
+                None => None,
+                Some(text) => {
+                    text.parse().map_err(|_| reader.fault("INSTANCE_IP", &text, "not an IP address")).ok()
+                }
+            },
+        }
+    }
+}
+
+impl Data {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
             workers: reader.parsed(
                 "WAYPOINT_WORKER_THREADS",
                 Count::default(),
-                "Threads that carry traffic: auto (the CPU limit, at most 4), a number, a percentage, or 0 for one per CPU",
+                "threads that carry traffic: auto (the CPU limit, at most 4), a number, a percentage, or 0 for one per CPU",
             ),
-            inbound: reader.address("INBOUND_ADDRESS", any(HBONE_PORT), "Where HBONE arrives"),
-            ports: Ports {
-                admin: reader.address(
-                    "ADMIN_ADDRESS",
-                    (Ipv4Addr::LOCALHOST, 15000).into(),
-                    "Admin: dumps, log level, stop; without authentication, so loopback",
-                ),
-                metrics: reader.address("STATS_ADDRESS", any(15020), "Metrics"),
-                readiness: reader.address("READINESS_ADDRESS", any(15021), "Readiness"),
-            },
+            inbound: reader.address(
+                "INBOUND_ADDRESS",
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, HBONE_PORT)),
+                "where HBONE arrives",
+            ),
+            times: Times::read(reader),
+            max_head: reader.number("MAX_REQUEST_HEADERS_KB", 60_usize, "KiB of a head before 431") * 1024,
+            max_streams: reader.number(
+                "AMBIT_MAX_STREAMS",
+                1024,
+                "requests a client may have open at once on one HTTP/2 connection",
+            ),
+            max_connections: reader.number(
+                "AMBIT_MAX_CONNECTIONS",
+                0,
+                "open tunnels and connections before new ones are shed; 0 derives it from the descriptor limit",
+            ),
+        }
+    }
+}
+
+impl Times {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            connect: reader.duration(
+                "AMBIT_CONNECT_TIMEOUT",
+                seconds(10),
+                "limit of each step of setting up a connection",
+            ),
+            idle: reader.duration(
+                "AMBIT_IDLE_TIMEOUT",
+                seconds(3600),
+                "a connection without a request, or without data where it is not HTTP, ends after this",
+            ),
+            tunnel_idle: reader.duration(
+                "POOL_UNUSED_RELEASE_TIMEOUT",
+                seconds(300),
+                "a tunnel without connections for this long closes",
+            ),
+            sniff: reader.duration(
+                "AMBIT_SNIFF_TIMEOUT",
+                Duration::from_millis(200),
+                "how long a port without a declared protocol waits for the client's first bytes",
+            ),
+            configuration_wait: reader.duration(
+                "AMBIT_CONFIGURATION_WAIT",
+                seconds(5),
+                "how long a tunnel waits for our certificate",
+            ),
             drain: reader.duration(
                 "CONNECTION_TERMINATION_DEADLINE",
-                Duration::from_secs(5),
-                "How long requests may take to end after SIGTERM",
+                seconds(5),
+                "how long requests may take to end after SIGTERM",
             ),
-            rows: Vec::new(),
-        };
-        if !settings.ports.admin.ip().is_loopback() {
-            reader.fault(
-                "ADMIN_ADDRESS",
-                &settings.ports.admin.to_string(),
-                "has no authentication: use loopback",
-            );
+            linger: reader.duration(
+                "MINIMUM_DRAIN_DURATION",
+                seconds(2),
+                "how long new connections are still accepted after SIGTERM, until clients have heard that we leave",
+            ),
         }
-        Ok(Self { rows: reader.finish()?, ..settings })
+    }
+}
+
+impl Ports {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let ports = Self {
+            admin: reader.address(
+                "ADMIN_ADDRESS",
+                (Ipv4Addr::LOCALHOST, 15000).into(),
+                "admin: dumps, log level, stop; without authentication, so loopback",
+            ),
+            metrics: reader.address("STATS_ADDRESS", any(15020), "metrics"),
+            readiness: reader.address("READINESS_ADDRESS", any(15021), "readiness"),
+        };
+        if !ports.admin.ip().is_loopback() {
+            reader.fault("ADMIN_ADDRESS", &ports.admin.to_string(), "has no authentication: use loopback");
+        }
+        ports
     }
 }
 
@@ -94,8 +273,9 @@ mod tests {
     #[test]
     fn defaults_and_overrides_are_in_the_table() {
         let settings = read(&[("INBOUND_ADDRESS", "127.0.0.1:9"), ("WAYPOINT_WORKER_THREADS", "2")]).unwrap();
-        assert_eq!(settings.workers, Count::Exactly(2));
-        assert_eq!(settings.inbound, "127.0.0.1:9".parse().unwrap());
+        assert_eq!(settings.data.workers, Count::Exactly(2));
+        assert_eq!(settings.data.inbound, "127.0.0.1:9".parse().unwrap());
+        assert_eq!(settings.data.max_head, 61_440);
         assert_eq!(settings.ports.admin.port(), 15000);
         let changed: Vec<_> =
             settings.rows.iter().filter(|row| row.value != row.default).map(|row| row.name).collect();
@@ -106,6 +286,6 @@ mod tests {
     fn faults_come_together_and_an_open_admin_port_is_one() {
         let error = read(&[("ADMIN_ADDRESS", "0.0.0.0:15000"), ("LOG_FORMAT", "xml")]).unwrap_err();
         let names: Vec<_> = error.faults.iter().map(|fault| fault.name).collect();
-        assert_eq!(names, ["LOG_FORMAT", "ADMIN_ADDRESS"]);
+        assert_eq!(names, ["ADMIN_ADDRESS", "LOG_FORMAT"]);
     }
 }

@@ -1,5 +1,6 @@
 //! A stream of a tunnel as a byte stream, for whoever speaks a protocol of its own on it.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -40,16 +41,44 @@ impl Io {
         (self.stream, self.held)
     }
 
+    /// What was received and not read, waiting until it is more than `known` bytes or the peer's data has ended. The
+    /// bytes stay, and so does their credit: meant for the first few of a stream.
+    pub async fn peek(&mut self, known: usize) -> io::Result<&[u8]> {
+        poll_fn(|cx| self.poll_more(cx, known)).await?;
+        Ok(&self.held)
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>, known: usize) -> Poll<io::Result<()>> {
+        while self.held.len() <= known && self.read == ReadEnd::Open {
+            let Some(chunk) = ready!(self.poll_chunk(cx))? else { continue };
+            self.held = match self.held.is_empty() {
+                true => chunk,
+                false => [&*self.held, &*chunk].concat().into(),
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next chunk; `None` at the end, which is remembered.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        match ready!(self.stream.poll_chunk(cx)) {
+            Some(Ok(chunk)) => Poll::Ready(Ok(Some(chunk))),
+            None | Some(Err(Broken::Done)) => {
+                self.read = ReadEnd::Ended;
+                Poll::Ready(Ok(None))
+            }
+            Some(Err(Broken::Reset)) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+
     /// Makes sure that bytes are held; `false` at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         while self.held.is_empty() {
             if self.read == ReadEnd::Ended {
                 return Poll::Ready(Ok(false));
             }
-            match ready!(self.stream.poll_chunk(cx)) {
-                Some(Ok(chunk)) => self.held = chunk,
-                None | Some(Err(Broken::Done)) => self.read = ReadEnd::Ended,
-                Some(Err(Broken::Reset)) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            if let Some(chunk) = ready!(self.poll_chunk(cx))? {
+                self.held = chunk;
             }
         }
         Poll::Ready(Ok(true))

@@ -1,0 +1,128 @@
+//! What every request of this process shares, and what belongs to one worker alone.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ambit_api::identity::Identity;
+use ambit_discovery::credentials::{Credentials, State};
+use ambit_discovery::view::View;
+use ambit_process::drain::Watch;
+use ambit_process::workers::Workers;
+use ambit_transport::hbone;
+use tokio::sync::watch;
+
+use crate::balance::cluster::Clusters;
+use crate::changes::Changes;
+use crate::clusters::Balancers;
+use crate::settings::{Settings, Times};
+use crate::upstream::Pool;
+
+/// Shared by all: read-only handles, cheap to use from any worker.
+pub struct Mesh {
+    /// Settings.
+    pub settings: Settings,
+    /// Who we are.
+    pub own: Arc<Own>,
+    /// What is known of the mesh.
+    pub view: View,
+    /// Our certificate's keeper.
+    pub credentials: Credentials,
+    /// The data plane's threads.
+    pub workers: Workers,
+    /// What clusters hold and whom they ejected, for all workers together.
+    pub clusters: Clusters,
+    /// The end of the process.
+    pub drain: Watch,
+    /// Whether clients are asked to go elsewhere.
+    pub leaving: AtomicBool,
+    /// Open tunnels and connections, and how many there may be.
+    pub open: Open,
+}
+
+/// Who we are towards others. Apart from [`Mesh`], whose last holder's end is the end of a drain, because a worker's
+/// pools live as long as the worker.
+pub struct Own {
+    /// Our identity.
+    pub identity: Identity,
+    /// Our pod, as tunnels are keyed.
+    pub pod_uid: Arc<str>,
+    /// Our certificate.
+    pub certificate: watch::Receiver<State>,
+    /// HTTP/2 parameters of tunnels.
+    pub hbone: hbone::Settings,
+    /// Bounds on time.
+    pub times: Times,
+}
+
+/// Open tunnels and connections of the process.
+#[derive(Debug)]
+pub struct Open {
+    count: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// A place among the open ones; given back on drop.
+#[derive(Debug)]
+pub struct Opened(Arc<AtomicUsize>);
+
+/// One worker's own. Never leaves its thread.
+pub struct World {
+    /// Connections towards endpoints.
+    pub upstream: Pool,
+    /// Who is chosen.
+    pub balancers: Balancers,
+    /// Changes of the configuration.
+    pub changes: Rc<Changes>,
+}
+
+thread_local! {
+    static WORLD: OnceCell<Rc<World>> = const { OnceCell::new() };
+}
+
+impl Mesh {
+    /// Whether clients are asked to go elsewhere.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+}
+
+impl Open {
+    /// At most `limit` at once.
+    pub fn new(limit: usize) -> Self {
+        Self { count: Arc::default(), limit }
+    }
+
+    /// Takes a place; `None` when all are taken.
+    pub fn admit(&self) -> Option<Opened> {
+        // Counted first and given back by drop on refusal, so that two arrivals cannot share the last place.
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        let opened = Opened(self.count.clone());
+        (before < self.limit).then_some(opened)
+    }
+
+    /// How many are open.
+    pub fn now(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl World {
+    /// Makes the calling worker's world. Called once on each worker before any connection.
+    pub fn establish(self) -> Rc<Self> {
+        // A second call would be a programming error; the first world stays.
+        WORLD.with(|world| world.get_or_init(|| Rc::new(self)).clone())
+    }
+
+    /// The calling worker's world; `None` outside workers.
+    pub fn current() -> Option<Rc<Self>> {
+        WORLD.with(|world| world.get().cloned())
+    }
+}

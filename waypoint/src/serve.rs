@@ -1,0 +1,143 @@
+//! HTTP towards the client: HTTP/1.1 and HTTP/2 with prior knowledge, within limits, ended in order.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ambit_process::spawn::spawn_local;
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
+
+use crate::arrive::Arrival;
+use crate::body::Answer;
+use crate::exchange;
+use crate::sniff::Spoken;
+
+/// What one HTTP/2 stream may send before the endpoint has taken any.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// The same of all streams of a connection.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// Bytes of one HTTP/2 answer that may wait for the client's credit.
+const SEND_BUFFER: usize = 512 * 1024;
+
+/// Streams a client may reset before we have looked at them.
+const PENDING_RESETS: usize = 20;
+
+/// Stream errors of a client after which it is told to calm down.
+const ERROR_RESETS: usize = 1024;
+
+/// Time between pings of a quiet HTTP/2 connection, and for their answer.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// Runs what HTTP/2 connections start on their own worker.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F> Executor<F> for LocalExecutor
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, future: F) {
+        spawn_local("http2", future);
+    }
+}
+
+/// Serves one connection until it ends: when the client is done, was idle for too long, or the process drains and the
+/// requests under way are over.
+pub async fn serve<I>(io: I, spoken: Spoken, arrival: Rc<Arrival>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let ended = match spoken {
+        Spoken::Http2 => Box::pin(second(TokioIo::new(io), arrival)).await,
+        Spoken::Http1 | Spoken::Opaque => Box::pin(first(TokioIo::new(io), arrival)).await,
+    };
+    if let Err(cause) = ended {
+        debug!(%cause, "connection ended");
+    }
+}
+
+async fn first<I>(io: TokioIo<I>, arrival: Rc<Arrival>) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mesh = arrival.mesh.clone();
+    let data = &mesh.settings.data;
+    let service = service_fn(move |request| handle(request, arrival.clone()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // It runs from the end of the last answer, so it bounds idle connections too.
+        .header_read_timeout(data.times.idle)
+        .max_header_size(data.max_head)
+        .pipeline_flush(true)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = mesh.drain.signalled() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        biased;
+        ended = connection => ended,
+        () = mesh.drain.forced() => Ok(()),
+    }
+}
+
+async fn second<I>(io: TokioIo<I>, arrival: Rc<Arrival>) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mesh = arrival.mesh.clone();
+    let data = &mesh.settings.data;
+    let service = service_fn(move |request| handle(request, arrival.clone()));
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(data.max_head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(data.max_streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .enable_connect_protocol()
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = mesh.drain.signalled() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        biased;
+        ended = connection => ended,
+        () = mesh.drain.forced() => Ok(()),
+    }
+}
+
+async fn handle(request: Request<Incoming>, arrival: Rc<Arrival>) -> Result<Response<Answer>, Infallible> {
+    let version = request.version();
+    let mesh = arrival.mesh.clone();
+    let mut answer = exchange::exchange(request, arrival).await;
+    // What a connection may carry is between the two of its ends; hyper adds what ours with the client needs.
+    *answer.version_mut() = version;
+    if mesh.is_leaving()
+        && version < Version::HTTP_2
+        && answer.status() != http::StatusCode::SWITCHING_PROTOCOLS
+    {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
+}
