@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ambit_api::route::{Retry, RetryOn};
 use ambit_api::workload::Uid;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -22,6 +22,9 @@ use crate::limits::{Kind, Limits, Slot};
 
 /// The longest wait between attempts is so many times the shortest.
 const LONGEST_WAIT: u32 = 10;
+
+/// Tells an endpoint which attempt it sees, from 1.
+pub const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// Says that the answer comes from a rate limit, which a retry would only strain further.
 const RATE_LIMITED: &str = "x-envoy-ratelimited";
@@ -111,7 +114,7 @@ impl Plan {
         Self { retry, made: 0, tried: Vec::new(), deadline, slot: None }
     }
 
-    /// An attempt begins. Gives its number, from 1, as `x-envoy-attempt-count` says it.
+    /// An attempt begins. Gives its number for [`ATTEMPT_COUNT`].
     pub fn begin(&mut self) -> u32 {
         self.made += 1;
         self.made
