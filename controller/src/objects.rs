@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ambit_crds::authorization_policy::AuthorizationPolicy;
+use ambit_crds::destination_rule::DestinationRule;
 use ambit_crds::endpoint_slice::EndpointSlice;
+use ambit_crds::gateway::Gateway;
+use ambit_crds::gateway_class::GatewayClass;
+use ambit_crds::grpc_route::GrpcRoute;
+use ambit_crds::http_route::HttpRoute;
 use ambit_crds::kind::Kind;
 use ambit_crds::mesh_config::MeshConfig;
 use ambit_crds::meta::{ObjectMeta, ObjectRef};
@@ -13,8 +18,10 @@ use ambit_crds::node::Node;
 use ambit_crds::object::{InvalidObject, Object};
 use ambit_crds::peer_authentication::PeerAuthentication;
 use ambit_crds::pod::Pod;
+use ambit_crds::reference_grant::ReferenceGrant;
 use ambit_crds::service::Service;
 use ambit_crds::source::SourceEvent;
+use ambit_crds::virtual_service::VirtualService;
 
 /// One change of one object.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +90,13 @@ typed! {
     AuthorizationPolicy: AuthorizationPolicy = AuthorizationPolicy;
     PeerAuthentication: PeerAuthentication = PeerAuthentication;
     ConfigMap: MeshConfig = MeshConfig;
+    VirtualService: VirtualService = VirtualService;
+    DestinationRule: DestinationRule = DestinationRule;
+    Gateway: Gateway = Gateway;
+    GatewayClass: GatewayClass = GatewayClass;
+    HttpRoute: HttpRoute = HttpRoute;
+    GrpcRoute: GrpcRoute = GrpcRoute;
+    ReferenceGrant: ReferenceGrant = ReferenceGrant;
 }
 
 impl Change {

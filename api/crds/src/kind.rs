@@ -78,9 +78,9 @@ kinds! {
     StatefulSet = "apps" "StatefulSet" Enforced Namespaced;
 
     /// Istio's routing rules.
-    VirtualService = "networking.istio.io" "VirtualService" NotYetEnforced Namespaced;
+    VirtualService = "networking.istio.io" "VirtualService" Enforced Namespaced;
     /// Istio's subsets and traffic policy.
-    DestinationRule = "networking.istio.io" "DestinationRule" NotYetEnforced Namespaced;
+    DestinationRule = "networking.istio.io" "DestinationRule" Enforced Namespaced;
     /// Istio's ingress listeners.
     IstioGateway = "networking.istio.io" "Gateway" NotYetEnforced Namespaced;
     /// A host outside the cluster.
@@ -104,13 +104,13 @@ kinds! {
     /// An installation file.
     IstioOperator = "install.istio.io" "IstioOperator" NotYetEnforced Namespaced;
     /// A gateway or waypoint.
-    Gateway = "gateway.networking.k8s.io" "Gateway" NotYetEnforced Namespaced;
+    Gateway = "gateway.networking.k8s.io" "Gateway" Enforced Namespaced;
     /// A class of gateways.
-    GatewayClass = "gateway.networking.k8s.io" "GatewayClass" NotYetEnforced Cluster;
+    GatewayClass = "gateway.networking.k8s.io" "GatewayClass" Enforced Cluster;
     /// HTTP routing.
-    HttpRoute = "gateway.networking.k8s.io" "HTTPRoute" NotYetEnforced Namespaced;
+    HttpRoute = "gateway.networking.k8s.io" "HTTPRoute" Enforced Namespaced;
     /// gRPC routing.
-    GrpcRoute = "gateway.networking.k8s.io" "GRPCRoute" NotYetEnforced Namespaced;
+    GrpcRoute = "gateway.networking.k8s.io" "GRPCRoute" Enforced Namespaced;
     /// TCP routing.
     TcpRoute = "gateway.networking.k8s.io" "TCPRoute" NotYetEnforced Namespaced;
     /// TLS routing.
@@ -118,7 +118,7 @@ kinds! {
     /// UDP routing.
     UdpRoute = "gateway.networking.k8s.io" "UDPRoute" NotYetEnforced Namespaced;
     /// Permission to refer across namespaces.
-    ReferenceGrant = "gateway.networking.k8s.io" "ReferenceGrant" NotYetEnforced Namespaced;
+    ReferenceGrant = "gateway.networking.k8s.io" "ReferenceGrant" Enforced Namespaced;
     /// TLS towards a backend.
     BackendTlsPolicy = "gateway.networking.k8s.io" "BackendTLSPolicy" NotYetEnforced Namespaced;
     /// Listeners beside a gateway.
@@ -245,6 +245,10 @@ impl Kind {
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Self::AuthorizationPolicy | Self::PeerAuthentication => &["v1", "v1beta1"],
+            Self::VirtualService | Self::DestinationRule => &["v1", "v1beta1", "v1alpha3"],
+            Self::Gateway | Self::GatewayClass | Self::HttpRoute => &["v1", "v1beta1"],
+            Self::GrpcRoute => &["v1", "v1alpha2"],
+            Self::ReferenceGrant => &["v1", "v1beta1", "v1alpha2"],
             Self::EndpointSlice | Self::Deployment | Self::StatefulSet => &["v1"],
             _ if self.entry().group.is_empty() => &["v1"],
             _ => &[],

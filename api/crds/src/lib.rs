@@ -4,11 +4,18 @@
 //! overrides, changes) → [`source::SourceEvent`]s. One file per kind.
 
 pub mod authorization_policy;
+mod check;
+pub mod destination_rule;
 pub mod directory;
 pub mod document;
 pub mod endpoint_slice;
 pub mod enrolment;
 pub mod fault;
+pub mod gateway;
+pub mod gateway_api;
+pub mod gateway_class;
+pub mod grpc_route;
+pub mod http_route;
 pub mod kind;
 pub mod mesh_config;
 pub mod meta;
@@ -18,10 +25,13 @@ pub mod object;
 pub mod peer_authentication;
 pub mod pod;
 pub mod read;
+pub mod reference_grant;
 pub mod service;
 pub mod service_account;
 pub mod source;
 pub mod status;
+pub mod value;
+pub mod virtual_service;
 pub mod workload_set;
 
 pub use directory::{DirectorySource, Loaded, load_once};

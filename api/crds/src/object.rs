@@ -3,6 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::authorization_policy::{AuthorizationPolicy, TargetRef};
+use crate::virtual_service::VirtualService;
+use crate::destination_rule::DestinationRule;
+use crate::gateway::Gateway;
+use crate::gateway_class::GatewayClass;
+use crate::http_route::HttpRoute;
+use crate::grpc_route::GrpcRoute;
+use crate::reference_grant::ReferenceGrant;
 use crate::endpoint_slice::EndpointSlice;
 use crate::fault::Fault;
 use crate::kind::Kind;
@@ -41,6 +48,20 @@ pub enum Object {
     Deployment(Box<WorkloadSet>),
     /// A StatefulSet.
     StatefulSet(Box<WorkloadSet>),
+    /// Routing rules of Istio's API.
+    VirtualService(Box<VirtualService>),
+    /// Subsets and traffic policy of Istio's API.
+    DestinationRule(Box<DestinationRule>),
+    /// A waypoint or an ingress.
+    Gateway(Box<Gateway>),
+    /// A class of gateways.
+    GatewayClass(GatewayClass),
+    /// HTTP routing rules of Gateway API.
+    HttpRoute(Box<HttpRoute>),
+    /// gRPC routing rules of Gateway API.
+    GrpcRoute(Box<GrpcRoute>),
+    /// Leave to refer across namespaces.
+    ReferenceGrant(ReferenceGrant),
     /// A known kind that nothing obeys yet.
     NotYetEnforced(Kind, ObjectMeta),
 }
@@ -83,6 +104,13 @@ impl Object {
             Self::PeerAuthentication(one) => &one.meta,
             Self::MeshConfig(one) => &one.meta,
             Self::Deployment(one) | Self::StatefulSet(one) => &one.meta,
+            Self::VirtualService(one) => &one.meta,
+            Self::DestinationRule(one) => &one.meta,
+            Self::Gateway(one) => &one.meta,
+            Self::GatewayClass(one) => &one.meta,
+            Self::HttpRoute(one) => &one.meta,
+            Self::GrpcRoute(one) => &one.meta,
+            Self::ReferenceGrant(one) => &one.meta,
             Self::NotYetEnforced(_, meta) => meta,
         }
     }
@@ -99,6 +127,13 @@ impl Object {
             Self::PeerAuthentication(one) => &mut one.meta,
             Self::MeshConfig(one) => &mut one.meta,
             Self::Deployment(one) | Self::StatefulSet(one) => &mut one.meta,
+            Self::VirtualService(one) => &mut one.meta,
+            Self::DestinationRule(one) => &mut one.meta,
+            Self::Gateway(one) => &mut one.meta,
+            Self::GatewayClass(one) => &mut one.meta,
+            Self::HttpRoute(one) => &mut one.meta,
+            Self::GrpcRoute(one) => &mut one.meta,
+            Self::ReferenceGrant(one) => &mut one.meta,
             Self::NotYetEnforced(_, meta) => meta,
         }
     }
@@ -117,6 +152,13 @@ impl Object {
             Self::MeshConfig(_) => Kind::ConfigMap,
             Self::Deployment(_) => Kind::Deployment,
             Self::StatefulSet(_) => Kind::StatefulSet,
+            Self::VirtualService(_) => Kind::VirtualService,
+            Self::DestinationRule(_) => Kind::DestinationRule,
+            Self::Gateway(_) => Kind::Gateway,
+            Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::NotYetEnforced(kind, _) => *kind,
         }
     }

@@ -7,6 +7,14 @@ use serde::de::{DeserializeOwned, Error, IgnoredAny};
 
 use crate::authorization_policy::AuthorizationPolicy;
 use crate::document::{self, DecodeError, Node};
+use crate::virtual_service::VirtualService;
+use crate::destination_rule::DestinationRule;
+use crate::gateway::Gateway;
+use crate::gateway_class::GatewayClass;
+use crate::http_route::HttpRoute;
+use crate::grpc_route::GrpcRoute;
+use crate::reference_grant::ReferenceGrant;
+use crate::check::Check;
 use crate::endpoint_slice::EndpointSlice;
 use crate::kind::Kind;
 use crate::mesh_config::{self, MeshConfig};
@@ -65,6 +73,13 @@ pub(super) fn read(kind: Kind, meta: ObjectMeta, node: &Node) -> Result<Object, 
         Kind::ConfigMap => Object::MeshConfig(Box::new(mesh(meta, node)?)),
         Kind::Deployment => Object::Deployment(Box::new(workload_set(meta, node)?)),
         Kind::StatefulSet => Object::StatefulSet(Box::new(workload_set(meta, node)?)),
+        Kind::VirtualService => Object::VirtualService(Box::new(VirtualService { meta, spec: checked(node)? })),
+        Kind::DestinationRule => Object::DestinationRule(Box::new(DestinationRule { meta, spec: checked(node)? })),
+        Kind::Gateway => Object::Gateway(Box::new(Gateway { meta, spec: checked(node)? })),
+        Kind::GatewayClass => Object::GatewayClass(GatewayClass { meta, spec: required(node)? }),
+        Kind::HttpRoute => Object::HttpRoute(Box::new(HttpRoute { meta, spec: checked(node)? })),
+        Kind::GrpcRoute => Object::GrpcRoute(Box::new(GrpcRoute { meta, spec: checked(node)? })),
+        Kind::ReferenceGrant => Object::ReferenceGrant(ReferenceGrant { meta, spec: required(node)? }),
         other => Object::NotYetEnforced(other, meta),
     })
 }
@@ -79,6 +94,21 @@ fn tolerant<S: DeserializeOwned + Default, T: DeserializeOwned + Default>(
 fn strict<S: DeserializeOwned + Default>(node: &Node) -> Result<S, DecodeError> {
     let whole: Strict<S> = document::decode(node)?;
     Ok(whole.spec.unwrap_or_default())
+}
+
+/// A kind of ours that says nothing without a spec.
+fn required<S: DeserializeOwned>(node: &Node) -> Result<S, DecodeError> {
+    let whole: Strict<S> = document::decode(node)?;
+    whole.spec.ok_or_else(|| <DecodeError as Error>::missing_field("spec"))
+}
+
+fn checked<S: DeserializeOwned + Check>(node: &Node) -> Result<S, DecodeError> {
+    let spec: S = required(node)?;
+    spec.check().map_err(|error| {
+        let error = error.under("spec");
+        wrong(node, &error.field, &error.sentence)
+    })?;
+    Ok(spec)
 }
 
 fn workload_set(meta: ObjectMeta, node: &Node) -> Result<WorkloadSet, DecodeError> {
