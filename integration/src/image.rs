@@ -80,7 +80,7 @@ fn echo(container: &Value, mut arguments: Vec<String>) -> Program {
         let port = port.unwrap_or(if basic { 3000 } else { 8080 });
         arguments.push(format!("--port={port}"));
     }
-    let ports = ["port", "tcp", "sink"]
+    let ports = ["port", "tcp", "banner", "sink"]
         .iter()
         .flat_map(|name| flags(&arguments, name))
         .filter_map(|port| port.parse().ok());

@@ -15,7 +15,9 @@ pub mod control;
 pub mod demo;
 mod dns;
 mod error;
+mod executor;
 mod expand;
+mod grpc;
 pub mod http;
 mod image;
 mod lab;
@@ -37,6 +39,7 @@ pub mod stream;
 pub mod tokens;
 pub mod visit;
 mod waypoint;
+mod websocket;
 
 pub use address::{NodeNumber, Pair};
 pub use attend::answers;

@@ -1,23 +1,26 @@
 //! Load with honest figures: requests start by the clock (open loop) or one after another, every answer is checked,
 //! nothing is tried again.
 
+mod command;
+mod exchange;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::image::flag;
+pub use command::main;
+use exchange::{Answered, Connection};
 
 /// Most requests of one run, since each keeps its latency.
 const MOST: u64 = 20_000_000;
-const LARGEST_HEAD: usize = 64 << 10;
 
 /// What load to make.
 #[derive(Clone, Debug)]
@@ -26,8 +29,16 @@ pub struct Load {
     pub to: SocketAddr,
     /// Value of the Host header.
     pub host: String,
-    /// Path.
+    /// Path and query.
     pub path: String,
+    /// What the requests are carried by.
+    pub protocol: Protocol,
+    /// Method; a gRPC call is always a POST.
+    pub method: Method,
+    /// Headers beside Host; where a value holds `{n}`, the number of the request stands in its place.
+    pub headers: HeaderMap,
+    /// Body, or the message of a gRPC call.
+    pub body: Bytes,
     /// Requests a second over all connections; none sends as fast as answers come.
     pub rate: Option<f64>,
     /// Connections, or with `Connections::OnePerRequest` requests under way at once.
@@ -71,6 +82,17 @@ impl Live {
     }
 }
 
+/// What requests are carried by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS.
+    H2c,
+    /// Unary gRPC calls over that; good when they end in status 0.
+    Grpc,
+}
+
 /// How connections are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
@@ -89,6 +111,12 @@ pub struct Outcome {
     pub good: u64,
     /// Failures by kind.
     pub failed: BTreeMap<String, u64>,
+    /// Answers by status, as in `200`, or `grpc 14`.
+    #[serde(default)]
+    pub statuses: BTreeMap<String, u64>,
+    /// Answers by the version that gave them, where they say it.
+    #[serde(default)]
+    pub versions: BTreeMap<String, u64>,
     /// Seconds from first to last.
     pub seconds: f64,
     /// Latency in microseconds, from the intended start: 50th, 90th, 99th, 99.9th percentile, largest.
@@ -104,7 +132,6 @@ impl Outcome {
 
 struct Run {
     load: Load,
-    request: Vec<u8>,
     start: Instant,
     next: u64,
     latencies: Vec<u32>,
@@ -118,6 +145,10 @@ impl Load {
             to,
             host: to.to_string(),
             path: "/".to_owned(),
+            protocol: Protocol::Http1,
+            method: Method::GET,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
             rate: None,
             width: 1,
             connections: Connections::Kept,
@@ -136,13 +167,9 @@ impl Load {
     }
 
     async fn drive(self) -> Outcome {
-        let connection = if self.connections == Connections::Kept { "keep-alive" } else { "close" };
-        let (path, host, width) = (&self.path, &self.host, self.width);
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n").into_bytes();
+        let width = self.width;
         let run = Run {
             load: self,
-            request,
             start: Instant::now(),
             next: 0,
             latencies: Vec::new(),
@@ -170,8 +197,8 @@ impl Load {
 }
 
 impl Run {
-    /// When the next request shall start; none when the run is over.
-    fn claim(&mut self) -> Option<Instant> {
+    /// Number of the next request and when it shall start; none when the run is over.
+    fn claim(&mut self) -> Option<(u64, Instant)> {
         let now = Instant::now();
         let due = match self.load.rate {
             Some(rate) => self.start + Duration::from_secs_f64(self.next as f64 / rate),
@@ -186,11 +213,18 @@ impl Run {
         }
         self.next += 1;
         self.outcome.sent += 1;
-        Some(due)
+        Some((self.next, due))
     }
 
-    fn done(&mut self, due: Instant, outcome: Result<(), String>) {
-        match outcome {
+    fn done(&mut self, due: Instant, outcome: Result<Answered, String>) {
+        let checked = outcome.and_then(|answered| {
+            *self.outcome.statuses.entry(answered.status.clone()).or_default() += 1;
+            if let Some(version) = &answered.version {
+                *self.outcome.versions.entry(version.clone()).or_default() += 1;
+            }
+            answered.check(&self.load)
+        });
+        match checked {
             Ok(()) => {
                 self.outcome.good += 1;
                 self.load.live.good.fetch_add(1, Ordering::Relaxed);
@@ -206,27 +240,22 @@ impl Run {
 
 /// One connection after another, one request at a time.
 async fn lane(run: Rc<RefCell<Run>>) {
-    let (load, request) = {
-        let run = run.borrow();
-        (run.load.clone(), run.request.clone())
-    };
+    let load = run.borrow().load.clone();
     let mut kept = None;
-    let mut buffer = Vec::new();
     loop {
-        let Some(due) = run.borrow_mut().claim() else { return };
+        let Some((number, due)) = run.borrow_mut().claim() else { return };
         if load.rate.is_some() {
             tokio::time::sleep_until(due.into()).await;
         }
-        let outcome =
-            match tokio::time::timeout(load.timeout, exchange(&load, &request, &mut kept, &mut buffer)).await
-            {
-                Ok(outcome) => outcome,
-                Err(_elapsed) => Err("timeout".to_owned()),
-            };
-        if outcome.is_err() || load.connections == Connections::OnePerRequest {
+        let outcome = match tokio::time::timeout(load.timeout, exchange(&load, number, &mut kept)).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err("timeout".to_owned()),
+        };
+        let usable = outcome.as_ref().is_ok_and(|answered| answered.reusable);
+        if !usable || load.connections == Connections::OnePerRequest {
             kept = None;
         }
-        let failed = outcome.is_err();
+        let failed = outcome.as_ref().map_or(true, |answered| answered.check(&load).is_err());
         run.borrow_mut().done(due, outcome);
         if failed && load.rate.is_none() {
             // A server that refuses at once must not be asked a million times.
@@ -235,107 +264,10 @@ async fn lane(run: Rc<RefCell<Run>>) {
     }
 }
 
-async fn exchange(
-    load: &Load,
-    request: &[u8],
-    kept: &mut Option<TcpStream>,
-    buffer: &mut Vec<u8>,
-) -> Result<(), String> {
-    let stream = match kept {
-        Some(stream) => stream,
-        None => {
-            let stream =
-                TcpStream::connect(load.to).await.map_err(|error| format!("connect: {}", error.kind()))?;
-            stream.set_nodelay(true).map_err(|error| format!("connect: {}", error.kind()))?;
-            kept.insert(stream)
-        }
+async fn exchange(load: &Load, number: u64, kept: &mut Option<Connection>) -> Result<Answered, String> {
+    let connection = match kept {
+        Some(connection) => connection,
+        None => kept.insert(Connection::open(load).await?),
     };
-    stream.write_all(request).await.map_err(|error| format!("write: {}", error.kind()))?;
-    let body = read_answer(stream, buffer).await?;
-    if load.expect.is_empty() || find(&buffer[body], load.expect.as_bytes()).is_some() {
-        Ok(())
-    } else {
-        Err("wrong body".to_owned())
-    }
-}
-
-/// Reads one answer into the buffer and says where its body is.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<std::ops::Range<usize>, String> {
-    buffer.clear();
-    let mut body: Option<std::ops::Range<usize>> = None;
-    loop {
-        if let Some(body) = body.clone().filter(|body| buffer.len() >= body.end) {
-            return Ok(body);
-        }
-        let read = stream.read_buf(buffer).await.map_err(|error| format!("read: {}", error.kind()))?;
-        if read == 0 {
-            return Err("closed early".to_owned());
-        }
-        if body.is_none()
-            && let Some(end) = find(buffer, b"\r\n\r\n")
-        {
-            body = Some(end + 4..end + 4 + length(&buffer[..end])?);
-        } else if body.is_none() && buffer.len() > LARGEST_HEAD {
-            return Err("no HTTP answer".to_owned());
-        }
-    }
-}
-
-/// Checks an answer's head and returns the length of its body.
-fn length(head: &[u8]) -> Result<usize, String> {
-    let head = std::str::from_utf8(head).map_err(|_error| "no HTTP answer".to_owned())?;
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or("no HTTP answer")?;
-    if status != "200" {
-        return Err(format!("status {status}"));
-    }
-    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-    let length = lines.find(|(name, _value)| name.eq_ignore_ascii_case("content-length"));
-    length.and_then(|(_name, value)| value.trim().parse().ok()).ok_or_else(|| "no length".to_owned())
-}
-
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    text.windows(part.len().max(1)).position(|window| window == part)
-}
-
-/// The command: `load --url=http://host:port/path [--rate=N] [--connections=N] [--new] [--count=N] [--seconds=N] [--expect=T] [--json]`.
-pub async fn main(arguments: &[String]) -> std::io::Result<()> {
-    let load = from_flags(arguments).map_err(std::io::Error::other)?;
-    let outcome = load.drive().await;
-    if arguments.iter().any(|word| word == "--json") {
-        println!("{}", serde_json::to_string(&outcome)?);
-    } else {
-        let [p50, p90, p99, p999, most] = outcome.microseconds;
-        println!(
-            "sent {} good {} failed {:?} in {:.2} s",
-            outcome.sent, outcome.good, outcome.failed, outcome.seconds
-        );
-        println!(
-            "{:.0} good/s; microseconds p50 {p50} p90 {p90} p99 {p99} p99.9 {p999} max {most}",
-            outcome.good as f64 / outcome.seconds
-        );
-    }
-    Ok(())
-}
-
-fn from_flags(arguments: &[String]) -> Result<Load, String> {
-    let url = flag(arguments, "url").ok_or("--url=http://host:port/path is missing")?;
-    let rest = url.strip_prefix("http://").ok_or("--url must begin with http://")?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let with_port = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-    let to = with_port.to_socket_addrs().map_err(|error| format!("{authority}: {error}"))?.next();
-    let mut load = Load::new(to.ok_or_else(|| format!("{authority} has no address"))?);
-    (load.host, load.path) = (authority.to_owned(), format!("/{path}"));
-    fn number<T: std::str::FromStr>(arguments: &[String], name: &str) -> Result<Option<T>, String> {
-        let parse = |value: &str| value.parse().map_err(|_invalid| format!("--{name}={value} is no number"));
-        flag(arguments, name).map(parse).transpose()
-    }
-    load.rate = number::<f64>(arguments, "rate")?.filter(|rate| *rate > 0.0);
-    load.width = number(arguments, "connections")?.unwrap_or(1);
-    load.count = number(arguments, "count")?.unwrap_or(MOST);
-    load.time = Duration::from_secs_f64(number(arguments, "seconds")?.unwrap_or(10.0));
-    load.expect = flag(arguments, "expect").unwrap_or_default().to_owned();
-    if arguments.iter().any(|word| word == "--new") {
-        load.connections = Connections::OnePerRequest;
-    }
-    Ok(load)
+    connection.ask(load, number).await
 }

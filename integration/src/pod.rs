@@ -200,6 +200,8 @@ impl Pod {
             ("POD_NAME".to_owned(), self.name().to_owned()),
             ("POD_NAMESPACE".to_owned(), self.namespace().to_owned()),
             ("NODE_NAME".to_owned(), self.wire.node.name()),
+            ("POD_IP".to_owned(), self.wire.address.v4.to_string()),
+            ("POD_VERSION".to_owned(), self.backend().labels.remove("version").unwrap_or_default()),
         ]);
         let published = self.published();
         let entries = container.get("env").and_then(Value::as_array).into_iter().flatten();

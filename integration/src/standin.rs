@@ -4,6 +4,15 @@ pub mod echo;
 pub mod http_echo;
 mod serve;
 
+/// Header in which an HTTP stand-in says its pod's version.
+pub const VERSION: http::HeaderName = http::HeaderName::from_static("x-app-version");
+
+/// The pod's label `version`, as the lab hands it to the pod's programs.
+fn version_header() -> Option<http::HeaderValue> {
+    let version = std::env::var_os("POD_VERSION").filter(|version| !version.is_empty())?;
+    http::HeaderValue::from_bytes(version.as_encoded_bytes()).ok()
+}
+
 /// First argument that makes a program one of the stand-ins.
 pub(crate) const MARKER: &str = "ambit-lab-stand-in";
 

@@ -1,11 +1,15 @@
 //! Long-lived streams for "none is reset": numbers go to an echo server and must come back in order.
 
+mod http;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+pub use http::Call;
 
 use crate::image::flag;
 
@@ -75,7 +79,7 @@ fn keep_busy(
     }
 }
 
-/// The command: `stream --to=host:port [--seconds=N] [--pause=MS]`.
+/// The command: `stream --to=host:port [--seconds=N] [--pause=MS] [--grpc | --websocket] [--host=H] [--path=P]`.
 pub async fn main(arguments: &[String]) -> std::io::Result<()> {
     let wrong = |what: &str| std::io::Error::other(what.to_owned());
     let number =
@@ -84,7 +88,16 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
         flag(arguments, "to").ok_or_else(|| wrong("--to=host:port is missing"))?.to_socket_addrs()?.next();
     let seconds = number("seconds", 10).ok_or_else(|| wrong("--seconds is no number"))?;
     let pause = number("pause", 10).ok_or_else(|| wrong("--pause is no number"))?;
-    let stream = Stream::open(to.ok_or_else(|| wrong("--to has no address"))?, Duration::from_millis(pause))?;
+    let (to, pause) = (to.ok_or_else(|| wrong("--to has no address"))?, Duration::from_millis(pause));
+    let mut call = Call::new(to, pause);
+    call.host = flag(arguments, "host").map_or(call.host, str::to_owned);
+    call.path = flag(arguments, "path").map_or(call.path, str::to_owned);
+    let has = |name: &str| arguments.iter().any(|word| word == name);
+    let stream = match (has("--grpc"), has("--websocket")) {
+        (true, _) => call.grpc()?,
+        (false, true) => call.websocket()?,
+        (false, false) => Stream::open(to, pause)?,
+    };
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     println!("{} numbers went both ways", stream.finish().map_err(std::io::Error::other)?);
     Ok(())

@@ -1,29 +1,36 @@
 //! The image ambit/echo: an HTTP server that says what it was asked, by whom and where it runs, and raw TCP beside it.
 //!
-//! `--port=N` HTTP (repeatable), `--tcp=N` sends back what it gets, `--sink=N` swallows and says at the end how much,
-//! `--text=T` answers with T alone. `/status/N` answers with that status, `/bytes/N` with N bytes, `/delay/N` after N ms,
-//! `/unready` and `/ready` switch what `/readyz` answers.
+//! `--port=N` HTTP/1.1 and HTTP/2 without TLS (repeatable), `--tcp=N` sends back what it gets, `--banner=N` speaks first
+//! and then sends back, `--sink=N` swallows and says at the end how much, `--text=T` answers with T alone.
+//! What can be asked of an answer stands at [`ask`], gRPC and WebSocket are recognised by their headers and sent back,
+//! `/counters` says what has arrived, `/unready` and `/ready` switch what `/readyz` answers.
 
-use std::cell::Cell;
+mod ask;
+mod counters;
+mod grpc;
+mod websocket;
+
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::serve::{accept, http};
+use super::serve::{Answer, accept, http, whole};
+use super::version_header;
 use crate::image::{flag, flags};
+use ask::Ask;
+use counters::Counters;
 
-/// Largest answer of `/bytes`.
-const LARGEST: usize = 64 << 20;
 const BUFFER: usize = 256 << 10;
 
 /// Serves until it is ended.
@@ -35,23 +42,37 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
             .map(|value| value.parse().map_err(|_invalid| wrong(value)))
             .collect()
     };
-    let (web, echo, sink) = (ports("port")?, ports("tcp")?, ports("sink")?);
+    let (web, echo, banner, sink) = (ports("port")?, ports("tcp")?, ports("banner")?, ports("sink")?);
     let text = flag(arguments, "text").map(|text| Bytes::from(text.to_owned()));
-    let server = Rc::new(Server { text, place: place(), unready: Cell::new(false) });
+    let server = Rc::new(Server {
+        text,
+        place: place(),
+        version: version_header(),
+        unready: Cell::new(false),
+        counters: RefCell::default(),
+    });
+    let greeting = format!("hello from {}\n", server.place["pod"]);
     let web = web.into_iter().map(|port| {
         let server = Rc::clone(&server);
         http(port, move |request, peer| Rc::clone(&server).answer(request, peer))
     });
     let echo = echo.into_iter().map(|port| accept(port, |stream, _peer| send_back(stream)));
+    let banner = banner.into_iter().map(|port| {
+        let greeting = greeting.clone();
+        accept(port, move |stream, _peer| speak_first(stream, greeting.clone()))
+    });
     let sink = sink.into_iter().map(|port| accept(port, |stream, _peer| swallow(stream)));
-    let (web, echo, sink) = (try_join_all(web), try_join_all(echo), try_join_all(sink));
-    tokio::try_join!(web, echo, sink).map(drop)
+    let (web, echo) = (try_join_all(web), try_join_all(echo));
+    let (banner, sink) = (try_join_all(banner), try_join_all(sink));
+    tokio::try_join!(web, echo, banner, sink).map(drop)
 }
 
 struct Server {
     text: Option<Bytes>,
     place: BTreeMap<&'static str, String>,
+    version: Option<HeaderValue>,
     unready: Cell<bool>,
+    counters: RefCell<Counters>,
 }
 
 /// Where this program runs, as its environment says.
@@ -60,6 +81,8 @@ fn place() -> BTreeMap<&'static str, String> {
         ("HOSTNAME", "hostname"),
         ("POD_NAME", "pod"),
         ("POD_NAMESPACE", "namespace"),
+        ("POD_IP", "ip"),
+        ("POD_VERSION", "version"),
         ("NODE_NAME", "node"),
     ];
     let value = |name: &str| {
@@ -69,42 +92,94 @@ fn place() -> BTreeMap<&'static str, String> {
 }
 
 impl Server {
-    async fn answer(self: Rc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
-        let path = request.uri().path().to_owned();
-        let (command, value) =
-            path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
-        match (command, value.parse::<usize>()) {
-            ("status", Ok(code)) => {
-                let status = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
-                return plain(status.unwrap_or(StatusCode::BAD_REQUEST), Bytes::new());
+    async fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> std::io::Result<Response<Answer>> {
+        let mut response = match request.uri().path() {
+            "/counters" => plain(StatusCode::OK, self.counters.borrow().told().into()),
+            "/counters/reset" => {
+                self.counters.take();
+                plain(StatusCode::OK, Bytes::new())
             }
-            ("bytes", Ok(size)) => return plain(StatusCode::OK, Bytes::from(vec![b'x'; size.min(LARGEST)])),
-            ("delay", Ok(time)) => tokio::time::sleep(Duration::from_millis(time as u64)).await,
-            ("ready" | "unready", _) => self.unready.set(command == "unready"),
-            ("readyz", _) if self.unready.get() => {
-                return plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::new());
+            "/readyz" if self.unready.get() => plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
+            "/readyz" => plain(StatusCode::OK, Bytes::new()),
+            path => {
+                if path == "/ready" || path == "/unready" {
+                    self.unready.set(path == "/unready");
+                }
+                self.counted(request, peer).await?
             }
-            _ => {}
-        }
-        match &self.text {
-            Some(text) => plain(StatusCode::OK, text.clone()),
-            None => self.describe(request, peer).await,
-        }
+        };
+        response.headers_mut().extend(self.version.clone().map(|version| (super::VERSION, version)));
+        Ok(response)
     }
 
-    async fn describe(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let size = body.collect().await.map_or(0, |body| body.to_bytes().len());
+    /// A request that counts, from its head to the end of its answer's head.
+    async fn counted(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> std::io::Result<Response<Answer>> {
+        let asked = Ask::of(&request);
+        let fails = self.counters.borrow_mut().begin(&request, asked.fail_first.as_ref());
+        let answer = async {
+            tokio::time::sleep(asked.delay).await;
+            if asked.reset == Some(ask::Reset::Head) {
+                return Err(std::io::Error::other("asked to break off"));
+            }
+            if grpc::asked(&request) {
+                return Ok(grpc::answer(request, if fails { Some(14) } else { asked.grpc_status }));
+            }
+            if fails {
+                return Ok(plain(asked.fail_status, Bytes::from_static(b"asked to fail\n")));
+            }
+            if let Some(response) = websocket::upgrade(&request) {
+                websocket::serve(request);
+                return Ok(response);
+            }
+            let response = if asked.sends_back {
+                Response::new(ask::sent_back(request))
+            } else if let Some(size) = asked.bytes {
+                plain(StatusCode::OK, Bytes::from(vec![b'x'; size]))
+            } else if asked.bare {
+                plain(StatusCode::OK, Bytes::new())
+            } else if let Some(text) = &self.text {
+                plain(StatusCode::OK, text.clone())
+            } else {
+                self.describe(request, peer).await
+            };
+            Ok(asked.dress(response))
+        };
+        let response = answer.await;
+        self.counters.borrow_mut().end(response.as_ref().map_or(0, |response| response.status().as_u16()));
+        response
+    }
+
+    async fn describe(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Answer> {
+        let (head, mut body) = request.into_parts();
+        let (mut size, mut hash) = (0, Context::new(&SHA256));
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Some(data) = frame.data_ref() {
+                size += data.len();
+                hash.update(data);
+            }
+        }
+        let host = head.headers.get("host").and_then(|host| host.to_str().ok());
+        let hash: String = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let mut told = json!({
             "method": head.method.as_str(), "path": head.uri.path_and_query().map(|path| path.as_str()),
-            "host": head.headers.get("host").and_then(|host| host.to_str().ok()), "proto": format!("{:?}", head.version),
-            "headers": headers(&head.headers), "peer": peer.to_string(), "bodyBytes": size,
+            // HTTP/2 carries it with the address.
+            "host": host.or(head.uri.authority().map(|authority| authority.as_str())),
+            "proto": format!("{:?}", head.version), "headers": headers(&head.headers), "peer": peer.to_string(),
+            "bodyBytes": size, "bodySha256": hash,
         });
         for (field, value) in &self.place {
             told[field] = value.clone().into();
         }
         let mut response = plain(StatusCode::OK, Bytes::from(format!("{told:#}\n")));
-        response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+        response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
         response
     }
 }
@@ -117,8 +192,8 @@ fn headers(headers: &HeaderMap) -> Value {
     json!(all)
 }
 
-fn plain(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn plain(status: StatusCode, body: Bytes) -> Response<Answer> {
+    let mut response = Response::new(whole(body));
     *response.status_mut() = status;
     response
 }
@@ -132,6 +207,12 @@ async fn send_back(mut stream: TcpStream) {
     }
     // The client's half is closed; ours follows.
     let _closed = stream.shutdown().await;
+}
+
+async fn speak_first(mut stream: TcpStream, greeting: String) {
+    if stream.write_all(greeting.as_bytes()).await.is_ok() {
+        send_back(stream).await;
+    }
 }
 
 async fn swallow(mut stream: TcpStream) {

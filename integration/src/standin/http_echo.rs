@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::Full;
 
-use super::serve::http;
+use super::serve::{Answer, http, whole};
 use crate::image::flag;
 
 /// Serves until it is ended.
@@ -16,6 +15,7 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
     let status = status.ok_or_else(|| wrong("-status-code"))?;
     let text = flag(arguments, "text").ok_or_else(|| std::io::Error::other("Missing -text option!"))?;
     let text = Bytes::from(format!("{text}\n"));
+    let version = super::version_header();
     http(port, move |request, _peer| {
         let healthy = request.uri().path() == "/health";
         let (status, body) = if healthy {
@@ -23,13 +23,15 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
         } else {
             (status, text.clone())
         };
-        std::future::ready(reply(status, body))
+        let mut response = reply(status, body);
+        response.headers_mut().extend(version.clone().map(|version| (super::VERSION, version)));
+        std::future::ready(Ok(response))
     })
     .await
 }
 
-fn reply(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn reply(status: StatusCode, body: Bytes) -> Response<Answer> {
+    let mut response = Response::new(whole(body));
     *response.status_mut() = status;
     response.headers_mut().insert("x-app-name", http::HeaderValue::from_static("http-echo"));
     response
