@@ -5,11 +5,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use imbl::OrdMap;
 
+use crate::ca::tokens::Account;
+
 /// Type URL of `Address` resources.
 pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 
 /// Type URL of `Authorization` resources.
 pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+
+/// Type URL of a waypoint's `Gateway`.
+pub const WAYPOINT_GATEWAY: &str = "type.googleapis.com/ambit.waypoint.Gateway";
+
+/// Type URL of a waypoint's `Service` resources.
+pub const WAYPOINT_SERVICE: &str = "type.googleapis.com/ambit.waypoint.Service";
+
+/// Type URL of a waypoint's `Destination` resources.
+pub const WAYPOINT_DESTINATION: &str = "type.googleapis.com/ambit.waypoint.Destination";
+
+/// Type URL of a waypoint's `Workload` resources.
+pub const WAYPOINT_WORKLOAD: &str = "type.googleapis.com/ambit.waypoint.Workload";
+
+/// Type URL of a waypoint's `Policy` resources.
+pub const WAYPOINT_POLICY: &str = "type.googleapis.com/ambit.waypoint.Policy";
 
 /// One resource by name.
 pub type Resources = OrdMap<Arc<str>, Arc<Resource>>;
@@ -32,10 +49,46 @@ pub struct Resource {
 pub struct Snapshot {
     /// Counts up by one with every batch of changes.
     pub generation: u64,
+    /// Counts the publications while a generation is told in steps ([`crate::staging`]); a translation leaves it at zero.
+    pub step: u64,
     /// `istio.workload.Address`.
     pub addresses: Resources,
     /// `istio.security.Authorization`.
     pub authorizations: Resources,
+    /// What each accepted waypoint is told, by `namespace/name` of its Gateway.
+    pub waypoints: OrdMap<Arc<str>, Arc<WaypointResources>>,
+}
+
+/// What one waypoint is told besides the addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaypointResources {
+    /// The service account that we made for its Gateway: who shows it may ask for these, and is signed this identity.
+    pub account: Account,
+    /// `ambit.waypoint.Gateway`: one, its own.
+    pub gateway: Resources,
+    /// `ambit.waypoint.Service`.
+    pub services: Resources,
+    /// `ambit.waypoint.Destination`.
+    pub destinations: Resources,
+    /// `ambit.waypoint.Workload`.
+    pub workloads: Resources,
+    /// `ambit.waypoint.Policy`.
+    pub policies: Resources,
+}
+
+impl WaypointResources {
+    /// A waypoint of this account that is told nothing yet.
+    pub fn new(account: Account) -> Self {
+        let none = Resources::new;
+        Self {
+            account,
+            gateway: none(),
+            services: none(),
+            destinations: none(),
+            workloads: none(),
+            policies: none(),
+        }
+    }
 }
 
 impl Resource {
@@ -46,17 +99,6 @@ impl Resource {
         let parts: Vec<&[u8]> = std::iter::once(name.as_bytes()).chain(others).chain([&body[..]]).collect();
         let version = digest(&parts).into();
         Self { name, version, aliases, body }
-    }
-}
-
-impl Snapshot {
-    /// The resources of a type, or nothing for a type this controller does not serve.
-    pub fn of_type(&self, type_url: &str) -> Option<&Resources> {
-        match type_url {
-            ADDRESS => Some(&self.addresses),
-            AUTHORIZATION => Some(&self.authorizations),
-            _ => None,
-        }
     }
 }
 

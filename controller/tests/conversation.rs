@@ -21,6 +21,7 @@ fn names(push: &Push) -> (Vec<&str>, Vec<&str>) {
         Push::Authorization { upserts, removed, .. } => {
             (upserts.iter().map(|one| &*one.name).collect(), removed.iter().map(|name| &**name).collect())
         }
+        _ => panic!("not subscribed"),
     }
 }
 

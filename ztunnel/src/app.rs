@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ambit_discovery::channel::{ChannelError, RootSource, Target, TokenSource};
 use ambit_discovery::credentials::{CaClient, Credentials};
 use ambit_discovery::view::{self, Writer};
-use ambit_discovery::xds::{self, Config, Node, XdsMetrics};
+use ambit_discovery::xds::{self, Config, Node, Role, XdsMetrics};
 use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
@@ -182,6 +182,7 @@ fn ca_target(control: &Control) -> Target {
 
 fn node(control: &Control) -> Node {
     Node {
+        role: Role::Ztunnel,
         instance_ip: control.instance_ip,
         pod_name: control.pod_name.clone(),
         pod_namespace: control.pod_namespace.clone(),

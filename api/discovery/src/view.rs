@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 mod policies;
 mod services;
+pub mod waypoint;
 mod workloads;
 mod writer;
 
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub services: Services,
     /// Policies by scope.
     pub policies: Policies,
+    /// What only a waypoint is told.
+    pub waypoint: waypoint::Snapshot,
     /// Which resource types have arrived at least once.
     pub synced: Synced,
 }
@@ -87,6 +90,7 @@ pub struct Local {
 pub struct View {
     current: Arc<ArcSwap<Snapshot>>,
     locals: Arc<Locals>,
+    changed: watch::Sender<()>,
 }
 
 /// The watched local pods. The lock is taken when a pod arrives or leaves and once per push, never per connection.
@@ -97,7 +101,11 @@ struct Locals {
 
 /// Makes an empty view and its only writer.
 pub fn view() -> (Writer, View) {
-    let view = View { current: Arc::new(ArcSwap::from_pointee(Snapshot::default())), locals: Arc::default() };
+    let view = View {
+        current: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
+        locals: Arc::default(),
+        changed: watch::Sender::default(),
+    };
     (Writer::new(view.clone()), view)
 }
 
@@ -105,6 +113,11 @@ impl View {
     /// The current snapshot.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()
+    }
+
+    /// Told of every new snapshot.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Follows one local pod until the receiver (and all its clones) are dropped.
@@ -123,6 +136,7 @@ impl View {
         let snapshot = Arc::new(snapshot);
         let mut watched = self.locals.watched.lock().unwrap_or_else(PoisonError::into_inner);
         self.current.store(snapshot.clone());
+        self.changed.send_replace(());
         watched.retain(|_, sender| sender.receiver_count() > 0);
         for (pod, sender) in watched.iter() {
             let local = snapshot.local(pod);

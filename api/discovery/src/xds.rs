@@ -1,4 +1,4 @@
-//! Configuration from the controller: delta xDS for workloads, services and authorization policies.
+//! Configuration from the controller: delta xDS of what a ztunnel needs, or a waypoint.
 //!
 //! [`session`] decides (pure), [`stream`] does: it connects, sends what the session says and hands pushes to a [`Sink`].
 
@@ -16,13 +16,32 @@ pub mod stream;
 pub use metrics::XdsMetrics;
 pub use stream::{Config, run};
 
-/// The kinds of resource we subscribe to.
+/// The kinds of resource that a program of ours may subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// `istio.security.Authorization`.
     Authorization,
+    /// `ambit.waypoint.Policy`.
+    Policy,
+    /// `ambit.waypoint.Workload`.
+    Workload,
     /// `istio.workload.Address`.
     Address,
+    /// `ambit.waypoint.Destination`.
+    Destination,
+    /// `ambit.waypoint.Service`.
+    Service,
+    /// `ambit.waypoint.Gateway`.
+    Gateway,
+}
+
+/// Which proxy we are: what the controller is asked for depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A node's proxy.
+    Ztunnel,
+    /// A waypoint or a gateway.
+    Waypoint,
 }
 
 /// A decoded resource under the name the controller gave it.
@@ -53,6 +72,27 @@ pub enum Push {
         /// Names that are no more.
         removed: Vec<String>,
     },
+    /// A waypoint's policies.
+    Policy(Changes<wire::waypoint::Policy>),
+    /// What pods demand of a waypoint.
+    Workload(Changes<wire::waypoint::Workload>),
+    /// Where a waypoint's requests may go.
+    Destination(Changes<wire::waypoint::Destination>),
+    /// The services a waypoint stands before.
+    Service(Changes<wire::waypoint::Service>),
+    /// A waypoint's own settings.
+    Gateway(Changes<wire::waypoint::Gateway>),
+}
+
+/// What a response changes of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changes<T> {
+    /// New or changed.
+    pub upserts: Vec<Named<T>>,
+    /// Names of those that cannot even be decoded.
+    pub unreadable: Vec<String>,
+    /// Names that are no more.
+    pub removed: Vec<String>,
 }
 
 /// A resource that cannot be used; it alone is refused.
@@ -73,6 +113,8 @@ pub trait Sink: Send {
 /// Who we are, as told to the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
+    /// Which proxy we are.
+    pub role: Role,
     /// Our address, if known (INSTANCE_IP).
     pub instance_ip: Option<IpAddr>,
     /// Our pod's name (POD_NAME).
@@ -88,14 +130,27 @@ pub struct Node {
 }
 
 impl Kind {
-    /// Both kinds, in the order we subscribe: policies before what they protect.
-    pub const ALL: [Self; 2] = [Self::Authorization, Self::Address];
+    /// Every kind.
+    const ALL: [Self; 7] = [
+        Self::Authorization,
+        Self::Policy,
+        Self::Workload,
+        Self::Address,
+        Self::Destination,
+        Self::Service,
+        Self::Gateway,
+    ];
 
     /// The type URL.
     pub fn type_url(self) -> &'static str {
         match self {
-            Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+            Self::Policy => "type.googleapis.com/ambit.waypoint.Policy",
+            Self::Workload => "type.googleapis.com/ambit.waypoint.Workload",
+            Self::Address => "type.googleapis.com/istio.workload.Address",
+            Self::Destination => "type.googleapis.com/ambit.waypoint.Destination",
+            Self::Service => "type.googleapis.com/ambit.waypoint.Service",
+            Self::Gateway => "type.googleapis.com/ambit.waypoint.Gateway",
         }
     }
 
@@ -105,12 +160,38 @@ impl Kind {
     }
 }
 
+impl Role {
+    /// What we subscribe to, in this order: what is named before what names it, and policies before what they protect.
+    pub fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Ztunnel => &[Kind::Authorization, Kind::Address],
+            Self::Waypoint => &[
+                Kind::Policy,
+                Kind::Workload,
+                Kind::Address,
+                Kind::Destination,
+                Kind::Service,
+                Kind::Gateway,
+            ],
+        }
+    }
+
+    /// As Istio's control plane names it in a node's id.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ztunnel => "ztunnel",
+            Self::Waypoint => "waypoint",
+        }
+    }
+}
+
 impl Node {
     /// The node's id as Istio's control plane parses it.
     pub fn id(&self) -> String {
         let ip = self.instance_ip.map_or_else(|| "1.1.1.1".to_owned(), |ip| ip.to_string());
         let (name, namespace) = (&self.pod_name, &self.pod_namespace);
-        format!("ztunnel~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local")
+        let role = self.role.name();
+        format!("{role}~{ip}~{name}.{namespace}~{namespace}.svc.cluster.local")
     }
 
     /// The wire form.

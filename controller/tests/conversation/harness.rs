@@ -203,6 +203,7 @@ impl Controller {
                 generation: held.generation + 1,
                 addresses: workloads.into_iter().map(named).collect(),
                 authorizations: policies.into_iter().map(named).collect(),
+                ..Snapshot::clone(held)
             });
         });
     }
@@ -249,6 +250,7 @@ impl Sink for Recorder {
         let names: Vec<String> = match &push {
             Push::Address { upserts, .. } => upserts.iter().map(|one| one.name.clone()).collect(),
             Push::Authorization { upserts, .. } => upserts.iter().map(|one| one.name.clone()).collect(),
+            _ => Vec::new(),
         };
         let _ = self.pushes.send(push);
         let bad = names.into_iter().filter(|name| self.refuse.contains(&name.as_str()));
@@ -262,6 +264,7 @@ pub(crate) fn proxy(controller: &Controller, refuse: &[&'static str]) -> Proxy {
     let config = xds::Config {
         target: controller.target(Some(controller.issuer.sign(&TokenSpec::ztunnel("node-a")))),
         node: xds::Node {
+            role: xds::Role::Ztunnel,
             instance_ip: None,
             pod_name: "ztunnel-a".to_owned(),
             pod_namespace: "ambit-system".to_owned(),

@@ -8,6 +8,7 @@ use ambit_api::service::{Service, ServiceKey};
 use ambit_api::wire;
 use ambit_api::workload::{Uid, Workload};
 
+use super::waypoint::policy_key;
 use super::{Snapshot, View};
 use crate::xds::{Named, Push, Rejection, Sink};
 
@@ -127,11 +128,6 @@ fn covered(name: &str, body: &wire::security::Authorization) -> (PolicyKey, Poli
     (policy_key(name), scope)
 }
 
-fn policy_key(name: &str) -> PolicyKey {
-    let (namespace, name) = name.split_once('/').unwrap_or(("", name));
-    PolicyKey::new(namespace, name)
-}
-
 impl Sink for Writer {
     fn apply(&mut self, push: Push) -> Vec<Rejection> {
         let rejected = match push {
@@ -139,6 +135,11 @@ impl Sink for Writer {
             Push::Authorization { upserts, unreadable, removed } => {
                 self.authorizations(upserts, &unreadable, &removed)
             }
+            Push::Policy(changes) => self.next.waypoint.apply_policies(changes),
+            Push::Workload(changes) => self.next.waypoint.apply_workloads(changes),
+            Push::Destination(changes) => self.next.waypoint.apply_destinations(changes),
+            Push::Service(changes) => self.next.waypoint.apply_services(changes),
+            Push::Gateway(changes) => self.next.waypoint.apply_gateway(changes),
         };
         self.view.publish(self.next.clone());
         rejected

@@ -8,7 +8,7 @@ use ambit_api::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, 
 use ambit_api::wire::rpc_status::Status;
 use prost::Message;
 
-use super::{Kind, Named, Node, Push, Rejection};
+use super::{Changes, Kind, Named, Node, Push, Rejection};
 
 /// gRPC's INVALID_ARGUMENT, the code of a NACK.
 const INVALID_ARGUMENT: i32 = 3;
@@ -83,8 +83,8 @@ impl Session {
     /// A wildcard subscription is the first request of its type with no names.
     fn subscribe(&mut self) -> Vec<Effect> {
         self.applying = None;
-        Kind::ALL
-            .into_iter()
+        let kinds = self.node.role.kinds().iter().copied();
+        kinds
             .map(|kind| {
                 Effect::Send(Box::new(DeltaDiscoveryRequest {
                     node: Some(self.node.to_wire()),
@@ -97,7 +97,8 @@ impl Session {
     }
 
     fn received(&mut self, response: DeltaDiscoveryResponse) -> Vec<Effect> {
-        let Some(kind) = Kind::from_type_url(&response.type_url) else {
+        let subscribed = |kind: &Kind| self.node.role.kinds().contains(kind);
+        let Some(kind) = Kind::from_type_url(&response.type_url).filter(subscribed) else {
             let reason =
                 Rejection { name: response.type_url.clone(), reason: "type is not subscribed".to_owned() };
             return vec![Effect::Send(Box::new(answer(response.type_url, response.nonce, &[reason])))];
@@ -109,15 +110,7 @@ impl Session {
             removed: response.removed_resources.clone(),
             undecodable: Vec::new(),
         };
-        let (resources, removed) = (response.resources, response.removed_resources);
-        let push = match kind {
-            Kind::Address => Push::Address { upserts: batch.decode(resources), removed },
-            Kind::Authorization => {
-                let upserts = batch.decode(resources);
-                let unreadable = batch.undecodable.iter().map(|bad| bad.name.clone()).collect();
-                Push::Authorization { upserts, unreadable, removed }
-            }
-        };
+        let push = batch.push(response.resources, response.removed_resources);
         self.applying = Some(batch);
         vec![Effect::Apply(push)]
     }
@@ -142,7 +135,7 @@ impl Session {
             effects.push(Effect::Refused(rejected));
         }
         self.answered.insert(batch.kind);
-        if !self.settled && self.answered.len() == Kind::ALL.len() {
+        if !self.settled && self.answered.len() == self.node.role.kinds().len() {
             self.settled = true;
             effects.push(Effect::Settled);
         }
@@ -151,6 +144,31 @@ impl Session {
 }
 
 impl Batch {
+    fn push(&mut self, resources: Vec<Resource>, removed: Vec<String>) -> Push {
+        match self.kind {
+            Kind::Address => Push::Address { upserts: self.decode(resources), removed },
+            Kind::Authorization => {
+                let Changes { upserts, unreadable, removed } = self.changes(resources, removed);
+                Push::Authorization { upserts, unreadable, removed }
+            }
+            Kind::Policy => Push::Policy(self.changes(resources, removed)),
+            Kind::Workload => Push::Workload(self.changes(resources, removed)),
+            Kind::Destination => Push::Destination(self.changes(resources, removed)),
+            Kind::Service => Push::Service(self.changes(resources, removed)),
+            Kind::Gateway => Push::Gateway(self.changes(resources, removed)),
+        }
+    }
+
+    fn changes<T: Message + Default>(
+        &mut self,
+        resources: Vec<Resource>,
+        removed: Vec<String>,
+    ) -> Changes<T> {
+        let upserts = self.decode(resources);
+        let unreadable = self.undecodable.iter().map(|bad| bad.name.clone()).collect();
+        Changes { upserts, unreadable, removed }
+    }
+
     fn decode<T: Message + Default>(&mut self, resources: Vec<Resource>) -> Vec<Named<T>> {
         let mut decoded = Vec::with_capacity(resources.len());
         for resource in resources {

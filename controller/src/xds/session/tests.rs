@@ -19,7 +19,8 @@ fn snapshot(generation: u64, policies: &[(&str, &str)], addresses: &[(&str, &str
             |(name, version): &(&str, &str)| (Arc::<str>::from(*name), Arc::new(resource(name, version)));
         list.iter().map(named).collect()
     };
-    Arc::new(Snapshot { generation, addresses: all(addresses), authorizations: all(policies) })
+    let (addresses, authorizations) = (all(addresses), all(policies));
+    Arc::new(Snapshot { generation, addresses, authorizations, ..Snapshot::default() })
 }
 
 struct Stream {

@@ -4,10 +4,12 @@ use ambit_api::wire::security::Authorization;
 use ambit_api::wire::workload::{Address, Workload, address};
 use prost_types::Any;
 
+use super::super::Role;
 use super::*;
 
 fn session() -> Session {
     Session::new(Node {
+        role: Role::Ztunnel,
         instance_ip: None,
         pod_name: "ztunnel-a".to_owned(),
         pod_namespace: "ambit-system".to_owned(),
