@@ -1,19 +1,39 @@
 //! VirtualService, DestinationRule, HTTPRoute and GRPCRoute → the rules of one Service at a waypoint, and where its requests
 //! may go. Pure functions over the objects; what they read of others is named, so that a change reaches all it concerns.
 
+mod affected;
+mod backend;
+mod destination;
+mod draft;
+mod gateway_api;
 mod hosts;
+mod matching;
 mod retry;
+mod verdict;
+mod virtual_service;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use ambit_api::wire::waypoint::{Backend, Destination, Forward, HttpRule, TcpRule, http_rule};
+use ambit_api::wire::waypoint::{
+    Backend, Destination, Forward, HttpMatch, HttpRule, Retry, TcpRule, http_rule,
+};
+use ambit_crds::mesh_config::MeshConfig;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::object::Object;
-use ambit_crds::status::Condition;
+use ambit_crds::virtual_service::Retry as RetryPolicy;
 
 use super::names::Names;
 use super::record::Mesh;
+use super::service::tcp_ports;
 use crate::objects::{Key, Objects};
+use draft::{Draft, Place};
+
+pub(crate) use affected::concerning;
+pub(crate) use verdict::verdict;
+
+/// The header that names the host; changes of it are changes of the authority.
+const HOST: &str = "host";
 
 /// What translation of routes reads.
 #[derive(Clone, Copy, Debug)]
@@ -48,45 +68,48 @@ pub(crate) struct Facts<'a> {
 }
 
 /// The rules of a Service at a waypoint of `waypoint_namespace`.
-pub(crate) fn service(ctx: &Context<'_>, service: &Key, _waypoint_namespace: &str) -> Routed {
-    let mut routed = Routed::default();
-    routed.http.push(default_http(ctx, service));
-    routed.tcp.push(default_tcp(ctx, service));
-    routed.destinations.insert(service.clone());
-    routed
+pub(crate) fn service(ctx: &Context<'_>, service: &Key, waypoint_namespace: &str) -> Routed {
+    draft(&Place { ctx, service, viewer: waypoint_namespace }).finish(ctx)
 }
 
 /// Where requests to a Service may go, as seen from a namespace; and the labels its subsets ask for.
-pub(crate) fn destination(
-    ctx: &Context<'_>,
-    service: &Key,
-    _viewer: &str,
-) -> (Destination, BTreeSet<String>) {
-    let wire = Destination {
-        namespace: service.namespace.clone(),
-        hostname: ctx.names.hostname(&service.namespace, &service.name),
-        ..Destination::default()
-    };
-    (wire, BTreeSet::new())
+pub(crate) fn destination(ctx: &Context<'_>, service: &Key, viewer: &str) -> (Destination, BTreeSet<String>) {
+    destination::translate(ctx, service, viewer)
 }
 
 /// The Services whose rules or destinations may differ after an object changed. `ctx` holds the objects after it.
-pub(crate) fn affected(
-    _ctx: &Context<'_>,
-    _before: Option<&Object>,
-    _after: Option<&Object>,
-) -> BTreeSet<Key> {
-    BTreeSet::new()
+pub(crate) fn affected(ctx: &Context<'_>, before: Option<&Object>, after: Option<&Object>) -> BTreeSet<Key> {
+    [before, after].into_iter().flatten().flat_map(|object| affected::of_object(ctx, object)).collect()
 }
 
-/// The objects whose verdict speaks of a Service: to be judged again when its waypoint or its pods change.
-pub(crate) fn concerning(_ctx: &Context<'_>, _service: &Key) -> BTreeSet<ObjectRef> {
-    BTreeSet::new()
+/// The rules with what their owners should hear: routes that name the Service as their parent first, then the
+/// VirtualServices whose hosts do.
+fn draft(place: &Place<'_>) -> Draft {
+    let mut draft = Draft::default();
+    gateway_api::add(place, &mut draft);
+    for (key, one) in virtual_service::applying(place) {
+        virtual_service::add(place, key, one, &mut draft);
+    }
+    complete(place, &mut draft);
+    draft
 }
 
-/// What became of a VirtualService, DestinationRule, HTTPRoute or GRPCRoute.
-pub(crate) fn verdict(_ctx: &Context<'_>, _object: &ObjectRef, _facts: &Facts<'_>) -> Vec<Condition> {
-    Vec::new()
+/// Ports that no rule is about are served as if there were none.
+fn complete(place: &Place<'_>, draft: &mut Draft) {
+    let ports = place.ctx.served(place.service).into_iter().flat_map(tcp_ports);
+    let ports: BTreeSet<u32> = ports.map(|port| u32::from(port.port)).collect();
+    if draft.http.is_empty() {
+        draft.http.push(default_http(place.ctx, place.service));
+    }
+    for port in ports {
+        if !draft.http.iter().any(|rule| matching::concerns(rule, port)) {
+            let matches = vec![HttpMatch { port, ..HttpMatch::default() }];
+            draft.http.push(HttpRule { matches, ..default_http(place.ctx, place.service) });
+        }
+    }
+    if !draft.tcp.last().is_some_and(|rule| rule.matches.is_empty()) {
+        draft.tcp.push(default_tcp(place.ctx, place.service));
+    }
 }
 
 /// Without routes: to the Service itself.
@@ -95,7 +118,7 @@ fn default_http(ctx: &Context<'_>, service: &Key) -> HttpRule {
     HttpRule {
         name: "default".to_owned(),
         action: Some(http_rule::Action::Forward(forward)),
-        retry: Some(retry::built_in()),
+        retry: Some(mesh_retry(ctx)),
         ..HttpRule::default()
     }
 }
@@ -107,3 +130,21 @@ fn default_tcp(ctx: &Context<'_>, service: &Key) -> TcpRule {
 fn itself(ctx: &Context<'_>, service: &Key) -> Backend {
     Backend { service: ctx.names.service(&service.namespace, &service.name), weight: 1, ..Backend::default() }
 }
+
+/// Retries where a route says nothing.
+fn mesh_retry(ctx: &Context<'_>) -> Retry {
+    let mesh = ctx.objects.all::<MeshConfig>().next();
+    let asked =
+        mesh.map(|(_, config)| &config.spec.default_http_retry_policy).filter(|value| !value.is_null());
+    let asked = asked.and_then(|value| serde_json::from_value::<RetryPolicy>(value.clone()).ok());
+    asked.as_ref().map_or_else(retry::built_in, retry::of)
+}
+
+/// A duration in milliseconds; 0 for none, and at least 1 for any.
+fn millis(duration: Option<Duration>) -> u32 {
+    let Some(duration) = duration.filter(|one| !one.is_zero()) else { return 0 };
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! Retries of requests: what a route says, else the mesh, else what Istio does.
 
 use ambit_api::wire::waypoint::Retry;
+use ambit_crds::virtual_service as crd;
+
+use super::millis;
 
 /// Conditions where nothing else is said. None of them retries what an application may have seen.
 const ON: [&str; 5] =
@@ -12,6 +15,24 @@ const ATTEMPTS: u32 = 2;
 pub(crate) fn built_in() -> Retry {
     let on = ON.map(str::to_owned).to_vec();
     Retry { attempts: ATTEMPTS, on, avoid_tried: true, ..Retry::default() }
+}
+
+/// What a VirtualService or the mesh asks for.
+pub(crate) fn of(asked: &crd::Retry) -> Retry {
+    if asked.attempts == 0 {
+        return Retry::default();
+    }
+    let mut wire = Retry {
+        attempts: asked.attempts,
+        per_try_timeout_ms: millis(asked.per_try_timeout),
+        backoff_ms: millis(asked.backoff),
+        avoid_tried: asked.retry_ignore_previous_hosts.unwrap_or(true),
+        ..built_in()
+    };
+    if !asked.retry_on.is_empty() {
+        (wire.on, wire.statuses) = conditions(&asked.retry_on);
+    }
+    wire
 }
 
 /// Conditions and statuses of a `retryOn`; numbers are statuses.

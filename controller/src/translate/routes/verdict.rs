@@ -1,0 +1,262 @@
+//! What became of a routing object, in words for its owner.
+
+mod gateway_api;
+
+use std::collections::BTreeSet;
+
+use ambit_api::wire::waypoint::HttpRule;
+use ambit_crds::destination_rule::DestinationRule;
+use ambit_crds::grpc_route::GrpcRoute;
+use ambit_crds::http_route::HttpRoute;
+use ambit_crds::kind::Kind;
+use ambit_crds::meta::{ObjectRef, selects};
+use ambit_crds::pod::Pod;
+use ambit_crds::status::{Condition, ConditionStatus};
+use ambit_crds::virtual_service::{MESH_GATEWAY, VirtualService};
+
+use super::affected::{of_virtual_service, routing_to};
+use super::draft::{Draft, Place};
+use super::gateway_api::Route;
+use super::hosts::Host;
+use super::matching::ends_with;
+use super::{Context, Facts, destination, draft, virtual_service};
+use crate::objects::Key;
+
+/// A wildcard may name thousands of Services; a verdict looks at so many of them.
+const LOOKED_AT: usize = 32;
+
+/// What is known about an object once the Services that it names were looked at.
+#[derive(Default)]
+struct Findings {
+    /// Gateway, Service.
+    enforced: Vec<(Key, Key)>,
+    /// Services before which no waypoint stands.
+    bare: Vec<Key>,
+    /// Services whose waypoint does not obey it, and why.
+    elsewhere: Vec<(Key, String)>,
+    /// Consequences of what is written.
+    remarks: BTreeSet<String>,
+    /// Fields that nothing obeys yet.
+    not_yet: BTreeSet<String>,
+}
+
+/// What became of a VirtualService, DestinationRule, HTTPRoute or GRPCRoute.
+pub(crate) fn verdict(ctx: &Context<'_>, object: &ObjectRef, facts: &Facts<'_>) -> Vec<Condition> {
+    let key = Key::new(&object.namespace, &object.name);
+    match object.kind {
+        Kind::VirtualService => {
+            ctx.objects.get(&key).map(|one| vec![of_virtual(ctx, object, one, facts)]).unwrap_or_default()
+        }
+        Kind::DestinationRule => {
+            ctx.objects.get(&key).map(|one| vec![of_rule(ctx, object, one, facts)]).unwrap_or_default()
+        }
+        Kind::HttpRoute => {
+            let one = ctx.objects.get::<HttpRoute>(&key);
+            one.map(|one| gateway_api::conditions(ctx, &Route::http(one), facts)).unwrap_or_default()
+        }
+        Kind::GrpcRoute => {
+            let one = ctx.objects.get::<GrpcRoute>(&key);
+            one.map(|one| gateway_api::conditions(ctx, &Route::grpc(one), facts)).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn of_virtual(ctx: &Context<'_>, object: &ObjectRef, one: &VirtualService, facts: &Facts<'_>) -> Condition {
+    let foreign: Vec<&str> =
+        one.spec.gateways.iter().map(String::as_str).filter(|gateway| *gateway != MESH_GATEWAY).collect();
+    if !virtual_service::is_of_mesh(&one.spec.gateways) {
+        let text = format!(
+            "it is for Gateway {} alone, and nothing serves Istio's Gateways yet",
+            foreign.join(", ")
+        );
+        return condition("Enforced", ConditionStatus::False, "NotYetEnforced", text);
+    }
+    let mut findings = Findings::default();
+    findings.not_yet.extend(foreign.into_iter().map(|gateway| format!("gateways: {gateway}")));
+    if one.spec.export_to.iter().any(|to| to != "*") {
+        let text = "exportTo is obeyed by the waypoint's namespace; clients of any namespace that come by it are routed";
+        findings.remarks.insert(text.to_owned());
+    }
+    for (text, host) in one.spec.hosts.iter().zip(virtual_service::hosts(ctx, one)) {
+        unknown_host(ctx, text, &host, &mut findings);
+    }
+    findings.look_at(ctx, object, &of_virtual_service(ctx, one), facts);
+    let none = match one.spec.hosts.is_empty() {
+        true => ("NotDelegatedTo", "it has no hosts, and no VirtualService that applies delegates to it"),
+        false => ("HostNotFound", "none of its hosts is a Service"),
+    };
+    findings.condition(none)
+}
+
+fn unknown_host(ctx: &Context<'_>, text: &str, host: &Host, findings: &mut Findings) {
+    let known = match host {
+        Host::Suffix(_) => true,
+        Host::Exact(_) => host.key(ctx.names).is_some_and(|key| ctx.served(&key).is_some()),
+    };
+    if !known {
+        let domain = &ctx.names.domain;
+        let text = format!(
+            "host {text} is no Service (a name with a dot is taken as it is: NAME.NAMESPACE.svc.{domain}); other hosts \
+             are not served yet"
+        );
+        findings.remarks.insert(text);
+    }
+}
+
+fn of_rule(ctx: &Context<'_>, object: &ObjectRef, one: &DestinationRule, facts: &Facts<'_>) -> Condition {
+    let mut findings = Findings::default();
+    let mut draft = Draft::default();
+    destination::remarks(object, one, &mut draft);
+    findings.take(object, draft);
+    let host = destination::host(ctx, one);
+    unknown_host(ctx, &one.spec.host, &host, &mut findings);
+    if !one.spec.workload_selector.match_labels.is_empty() {
+        let text = "workloadSelector picks proxies beside clients, and a waypoint is none, so it is left out";
+        return condition("Enforced", ConditionStatus::False, "NoEffect", text.to_owned());
+    }
+    let own = Key::of(&one.meta);
+    let services: BTreeSet<Key> = ctx.named([host].iter()).into_iter().collect();
+    for service in services.iter().filter(|key| ctx.served(key).is_some()).take(LOOKED_AT) {
+        let routing = routing_to(ctx, &BTreeSet::from([service.clone()]));
+        let mut gateways = routing.iter().chain([service]).filter_map(|key| (facts.waypoint)(key));
+        let Some(first) = gateways.next() else {
+            findings.bare.push(service.clone());
+            continue;
+        };
+        let viewed: BTreeSet<Key> = gateways.chain([first]).collect();
+        for gateway in viewed {
+            let merged = destination::Merged::new(ctx, service, &gateway.namespace);
+            if merged.rules.iter().any(|(key, _)| **key == own) {
+                findings.enforced.push((gateway, service.clone()));
+            } else {
+                let why = match merged.rules.first() {
+                    Some((key, _)) => format!("DestinationRule {}/{} counts there", key.namespace, key.name),
+                    None => {
+                        "a waypoint sees those of its own, the Service's and the root namespace".to_owned()
+                    }
+                };
+                findings.elsewhere.push((service.clone(), why));
+            }
+        }
+        empty_subsets(ctx, service, one, facts, &mut findings);
+    }
+    findings.condition(("HostNotFound", "its host is no Service"))
+}
+
+fn empty_subsets(
+    ctx: &Context<'_>,
+    service: &Key,
+    one: &DestinationRule,
+    facts: &Facts<'_>,
+    findings: &mut Findings,
+) {
+    let pods = facts.members.get(service).into_iter().flatten();
+    let pods: Vec<&Pod> = pods.filter_map(|pod| ctx.objects.get(pod)).collect();
+    for subset in &one.spec.subsets {
+        if !pods.iter().any(|pod| selects(&subset.labels, &pod.meta.labels)) {
+            let Key { namespace, name } = service;
+            let text = format!("subset {} selects no pod of Service {namespace}/{name}", subset.name);
+            findings.remarks.insert(text);
+        }
+    }
+}
+
+impl Findings {
+    /// What became of an object of rules at each of the Services.
+    fn look_at(
+        &mut self,
+        ctx: &Context<'_>,
+        object: &ObjectRef,
+        services: &BTreeSet<Key>,
+        facts: &Facts<'_>,
+    ) {
+        let served: Vec<&Key> = services.iter().filter(|key| ctx.served(key).is_some()).collect();
+        for service in served.iter().take(LOOKED_AT) {
+            let gateway = (facts.waypoint)(service);
+            let viewer = gateway.as_ref().map_or(&service.namespace, |gateway| &gateway.namespace);
+            let draft = draft(&Place { ctx, service, viewer });
+            let counts = draft.sources.contains(object);
+            if counts {
+                self.unreachable(object, &draft.http);
+            }
+            self.take(object, draft);
+            match gateway {
+                None => self.bare.push((*service).clone()),
+                Some(gateway) if counts => self.enforced.push((gateway, (*service).clone())),
+                Some(_) => {
+                    let why =
+                        "a waypoint obeys what is of its own or the Service's namespace and exported to it";
+                    self.elsewhere.push(((*service).clone(), why.to_owned()));
+                }
+            }
+        }
+        if served.len() > LOOKED_AT {
+            let more = served.len() - LOOKED_AT;
+            self.remarks.insert(format!("and {more} more Services, at which this does not look"));
+        }
+    }
+
+    fn take(&mut self, object: &ObjectRef, mut draft: Draft) {
+        self.remarks.extend(draft.remarks.said.remove(object).unwrap_or_default());
+        self.not_yet.extend(draft.remarks.not_yet.remove(object).unwrap_or_default());
+    }
+
+    /// Rules of the object that stand behind one which takes every request.
+    fn unreachable(&mut self, object: &ObjectRef, rules: &[HttpRule]) {
+        let own = format!("{}/{}/{}#", object.kind, object.namespace, object.name);
+        let Some(end) = rules.iter().position(|rule| ends_with(rule, 0)) else { return };
+        for rule in &rules[end + 1..] {
+            if let Some(place) = rule.origin.strip_prefix(&own).filter(|_| rule.origin != rules[end].origin) {
+                let text = format!(
+                    "rule {place} is never reached: {} takes every request before it",
+                    rules[end].origin
+                );
+                self.remarks.insert(text);
+            }
+        }
+    }
+
+    /// The condition `Enforced`; `none` says what it means that it names no Service.
+    fn condition(self, none: (&str, &str)) -> Condition {
+        let name = |key: &Key| format!("{}/{}", key.namespace, key.name);
+        let mut parts: Vec<String> = Vec::new();
+        let gateways: BTreeSet<&Key> = self.enforced.iter().map(|(gateway, _)| gateway).collect();
+        for gateway in gateways {
+            let services = self.enforced.iter().filter(|(one, _)| one == gateway);
+            let services: Vec<String> = services.map(|(_, service)| name(service)).collect();
+            parts.push(format!("by waypoint {} for Service {}", name(gateway), services.join(", ")));
+        }
+        if let Some(Key { namespace, name: first }) = self.bare.first() {
+            let services: Vec<String> = self.bare.iter().map(name).collect();
+            parts.push(format!(
+                "no waypoint stands before Service {}: kubectl label service {first} -n {namespace} \
+                 istio.io/use-waypoint=waypoint",
+                services.join(", ")
+            ));
+        }
+        parts.extend(self.elsewhere.iter().map(|(key, why)| format!("not for Service {}: {why}", name(key))));
+        if !self.not_yet.is_empty() {
+            let fields: Vec<&str> = self.not_yet.iter().map(String::as_str).collect();
+            parts.push(format!("not yet enforced: {}", fields.join(", ")));
+        }
+        let (status, reason) =
+            match (self.enforced.is_empty(), self.bare.is_empty(), self.elsewhere.is_empty()) {
+                (false, ..) if !self.not_yet.is_empty() => (ConditionStatus::True, "PartiallyEnforced"),
+                (false, ..) if !self.remarks.is_empty() => (ConditionStatus::True, "EnforcedWithWarnings"),
+                (false, ..) => (ConditionStatus::True, "Waypoint"),
+                (true, false, _) => (ConditionStatus::False, "WaypointRequired"),
+                (true, true, false) => (ConditionStatus::False, "Overridden"),
+                (true, true, true) => {
+                    parts.insert(0, none.1.to_owned());
+                    (ConditionStatus::False, none.0)
+                }
+            };
+        parts.extend(self.remarks);
+        condition("Enforced", status, reason, parts.join("; "))
+    }
+}
+
+fn condition(kind: &str, status: ConditionStatus, reason: &str, message: String) -> Condition {
+    Condition { kind: kind.to_owned(), status, reason: reason.to_owned(), message, observed_generation: 0 }
+}
