@@ -4,14 +4,17 @@ mod balancer;
 mod check;
 mod pool;
 
+use std::num::NonZeroU16;
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::meta::{Map, ObjectMeta};
-use crate::value::{Percent, PortSelector};
+use crate::value::{self, Percent, PortSelector};
 
 pub use balancer::{
-    ConsistentHash, CookieAttribute, Distribute, Failover, HashKey, HashRing, HttpCookie, LoadBalancer, LocalitySetting,
-    SimpleBalancer, Warmup,
+    ConsistentHash, CookieAttribute, Distribute, Failover, HashKey, HashRing, HttpCookie, LoadBalancer,
+    LocalitySetting, SimpleBalancer, Warmup, ZoneAwareSetting,
 };
 pub use pool::{
     ConnectionPool, H2UpgradePolicy, Http2Keepalive, HttpPool, OutlierDetection, TcpKeepalive, TcpPool,
@@ -142,15 +145,17 @@ pub enum TlsMode {
 }
 
 /// TCP through an HTTP proxy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tunnel {
     /// `CONNECT` or `POST`; empty for the first.
+    #[serde(default)]
     pub protocol: String,
     /// Where the proxy is to connect.
     pub target_host: String,
     /// And to which port.
-    pub target_port: u16,
+    #[serde(deserialize_with = "value::port")]
+    pub target_port: NonZeroU16,
 }
 
 /// PROXY protocol towards the endpoints.
@@ -176,7 +181,11 @@ pub enum ProxyProtocolVersion {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RetryBudget {
     /// Of the requests under way; 20 where it is absent.
+    #[serde(deserialize_with = "value::optional_percent")]
     pub percent: Option<Percent>,
+    /// The time over which requests under way are counted.
+    #[serde(deserialize_with = "value::optional_duration")]
+    pub budget_interval: Option<Duration>,
     /// At least so many; 3 where it is absent.
     pub min_retry_concurrency: Option<u32>,
 }

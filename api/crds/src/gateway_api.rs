@@ -1,5 +1,6 @@
 //! What the kinds of Gateway API share: references, header changes, matches of headers.
 
+pub(crate) mod check;
 mod filter;
 
 use std::num::NonZeroU16;
@@ -9,7 +10,9 @@ use serde::Deserialize;
 
 use crate::value::{self, Percent};
 
-pub use filter::{Cors, ExternalAuth, Filter, Header, HeaderModifier, PathModifier, Redirect, RequestMirror, Rewrite};
+pub use filter::{
+    Cors, ExternalAuth, Filter, Header, HeaderModifier, PathModifier, Redirect, RequestMirror, Rewrite,
+};
 
 /// The API group of Gateway API's kinds.
 pub const GROUP: &str = "gateway.networking.k8s.io";
@@ -154,16 +157,32 @@ pub struct SessionPersistence {
     /// `Cookie` or `Header`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// Of a cookie.
+    /// Of a cookie; superseded by `cookie`.
     pub cookie_config: Option<CookieConfig>,
+    /// Of a cookie.
+    pub cookie: Option<CookieConfig>,
+    /// Of a header.
+    pub header: Option<SessionHeader>,
 }
 
-/// How long a session's cookie lives.
+/// The header that carries a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionHeader {
+    /// Name.
+    pub name: String,
+}
+
+/// The cookie that carries a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct CookieConfig {
     /// `Session` or `Permanent`.
     pub lifetime_type: Option<String>,
+    /// Name.
+    pub name: Option<String>,
+    /// Path; `/` where it is absent.
+    pub path: Option<String>,
 }
 
 /// A part of a whole.

@@ -1,10 +1,19 @@
 //! The mesh configuration: ConfigMap `ambit` in `ambit-system`, key `mesh`, with the fields of Istio's MeshConfig.
 
+mod provider;
+mod unused;
+
 use ambit_api::identity::TrustDomain;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::meta::ObjectMeta;
+use crate::virtual_service::Retry;
+
+pub use provider::{
+    DefaultConfig, DefaultProviders, ExtensionProvider, FileAccessLog, LogFormat, OpenTelemetry, OtlpGrpc,
+    OtlpHttp, ProviderKind, TracingConfig, Zipkin,
+};
 
 /// Namespace of the ConfigMap.
 pub const NAMESPACE: &str = "ambit-system";
@@ -39,26 +48,26 @@ pub struct MeshConfigSpec {
     /// Namespaces the mesh looks at.
     pub discovery_selectors: Vec<Value>,
     /// External authorizers, tracers, log sinks.
-    pub extension_providers: Vec<Value>,
+    pub extension_providers: Vec<ExtensionProvider>,
     /// Which of those are used by default.
-    pub default_providers: Value,
-    /// Access log file.
+    pub default_providers: DefaultProviders,
+    /// Access log file; empty for no log. `/dev/stdout` is the proxy's own output.
     pub access_log_file: String,
-    /// Access log format.
+    /// Access log format: Envoy's operators for text, a JSON object for JSON; empty for the default.
     pub access_log_format: String,
     /// Access log encoding.
-    pub access_log_encoding: String,
+    pub access_log_encoding: AccessLogEncoding,
     /// How paths are normalised before they are compared.
-    pub path_normalization: Value,
+    pub path_normalization: PathNormalizationConfig,
     /// Retries where a route says nothing.
     #[serde(rename = "defaultHttpRetryPolicy")]
-    pub default_http_retry_policy: Value,
+    pub default_http_retry_policy: Option<Retry>,
     /// Proxies' defaults.
-    pub default_config: Value,
+    pub default_config: DefaultConfig,
     /// What happens to unknown destinations.
     pub outbound_traffic_policy: Value,
     /// Tracing on or off.
-    pub enable_tracing: Value,
+    pub enable_tracing: bool,
     /// How long a proxy waits for the first byte.
     pub protocol_detection_timeout: Value,
     /// How long a connect may take.
@@ -121,6 +130,42 @@ pub enum PolicyPlacement {
     Istio,
 }
 
+/// How access logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AccessLogEncoding {
+    /// One line of text.
+    #[default]
+    Text,
+    /// One JSON object in a line.
+    Json,
+}
+
+/// How paths are normalised before they are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathNormalizationConfig {
+    /// Which way.
+    pub normalization: PathNormalization,
+}
+
+/// A way to normalise paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PathNormalization {
+    /// As BASE.
+    #[default]
+    Default,
+    /// Not at all.
+    None,
+    /// Dot segments and backslashes.
+    Base,
+    /// BASE, and runs of slashes become one.
+    MergeSlashes,
+    /// MERGE_SLASHES after %2F and %5C were decoded.
+    DecodeAndMergeSlashes,
+}
+
 impl Default for MeshConfigSpec {
     fn default() -> Self {
         Self {
@@ -130,15 +175,15 @@ impl Default for MeshConfigSpec {
             policy: PolicyConfig::default(),
             discovery_selectors: Vec::new(),
             extension_providers: Vec::new(),
-            default_providers: Value::Null,
+            default_providers: DefaultProviders::default(),
             access_log_file: String::new(),
             access_log_format: String::new(),
-            access_log_encoding: String::new(),
-            path_normalization: Value::Null,
-            default_http_retry_policy: Value::Null,
-            default_config: Value::Null,
+            access_log_encoding: AccessLogEncoding::default(),
+            path_normalization: PathNormalizationConfig::default(),
+            default_http_retry_policy: None,
+            default_config: DefaultConfig::default(),
             outbound_traffic_policy: Value::Null,
-            enable_tracing: Value::Null,
+            enable_tracing: false,
             protocol_detection_timeout: Value::Null,
             connect_timeout: Value::Null,
             mesh_mtls: Value::Null,

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::authorization_policy::{AuthorizationPolicy, TargetRef};
-use crate::virtual_service::VirtualService;
 use crate::destination_rule::DestinationRule;
-use crate::gateway::Gateway;
-use crate::gateway_class::GatewayClass;
-use crate::http_route::HttpRoute;
-use crate::grpc_route::GrpcRoute;
-use crate::reference_grant::ReferenceGrant;
 use crate::endpoint_slice::EndpointSlice;
 use crate::fault::Fault;
+use crate::gateway::Gateway;
+use crate::gateway_class::GatewayClass;
+use crate::grpc_route::GrpcRoute;
+use crate::http_route::HttpRoute;
 use crate::kind::Kind;
 use crate::mesh_config::MeshConfig;
 use crate::meta::{Map, ObjectMeta, ObjectRef};
@@ -19,8 +17,10 @@ use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::peer_authentication::PeerAuthentication;
 use crate::pod::Pod;
+use crate::reference_grant::ReferenceGrant;
 use crate::service::Service;
 use crate::service_account::ServiceAccount;
+use crate::virtual_service::VirtualService;
 use crate::workload_set::WorkloadSet;
 
 /// One object.

@@ -171,7 +171,7 @@ fn read_kind(kind: Kind, node: &Node, place: &Place) -> (Outcome, Option<Fault>)
     if header.deleted {
         return (Outcome::Tombstone(object), None);
     }
-    let note = (kind.standing() == Standing::NotYetEnforced).then(|| {
+    let unobeyed = (kind.standing() == Standing::NotYetEnforced).then(|| {
         let message = "this kind is known, but nothing enforces it yet";
         let mut note = fault(place, node.line, message, "no traffic depends on it");
         note.object = Some(object.clone());
@@ -179,12 +179,30 @@ fn read_kind(kind: Kind, node: &Node, place: &Place) -> (Outcome, Option<Fault>)
         note
     });
     match body::read(kind, header.meta, node) {
-        Ok(made) => (Outcome::Valid(Arc::new(made)), note),
+        Ok(made) => {
+            let note = unobeyed.or_else(|| unused(&made, node.line, place));
+            (Outcome::Valid(Arc::new(made)), note)
+        }
         Err(error) => {
             let fault = decode_fault(place, Some(object.clone()), error);
-            (bad(object, fault, node), note)
+            (bad(object, fault, node), unobeyed)
         }
     }
+}
+
+/// What the mesh configuration says to no effect.
+fn unused(object: &Object, line: u32, place: &Place) -> Option<Fault> {
+    let Object::MeshConfig(mesh) = object else { return None };
+    let fields = mesh.spec.unused();
+    if fields.is_empty() {
+        return None;
+    }
+    let message = format!("nothing uses {}", fields.join(", "));
+    let mut note = fault(place, line, &message, "the other fields count");
+    note.object = Some(object.reference());
+    note.field = Some(format!("data.{}", mesh_config::KEY));
+    note.severity = Severity::Note;
+    Some(note)
 }
 
 fn bad(object: ObjectRef, fault: Fault, node: &Node) -> Outcome {

@@ -133,6 +133,13 @@ impl<'de> Deserialize<'de> for Decimal {
     }
 }
 
+/// A share written as a plain number of percents, which may be absent.
+pub(crate) fn optional_percent<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Percent>, D::Error> {
+    Percent::new(f64::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
 /// A port that must not be 0.
 pub(crate) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU16, D::Error> {
     let number = i64::deserialize(deserializer)?;

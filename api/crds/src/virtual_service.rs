@@ -3,7 +3,7 @@
 //! Parsed strictly, then checked as Istio's admission does; what is here can be obeyed or be named as not obeyed.
 
 mod action;
-mod check;
+pub(crate) mod check;
 mod matching;
 
 use std::time::Duration;

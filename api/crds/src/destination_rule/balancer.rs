@@ -17,6 +17,8 @@ pub struct LoadBalancer {
     pub consistent_hash: Option<ConsistentHash>,
     /// By locality first.
     pub locality_lb_setting: Option<LocalitySetting>,
+    /// By zone first.
+    pub zone_aware_lb_setting: Option<ZoneAwareSetting>,
     /// Superseded by `warmup`.
     #[serde(deserialize_with = "value::optional_duration")]
     pub warmup_duration_secs: Option<Duration>,
@@ -164,6 +166,20 @@ pub struct Failover {
     pub to: String,
 }
 
+/// Load by zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ZoneAwareSetting {
+    /// On or off.
+    pub enabled: Option<bool>,
+    /// Where to when a region fails.
+    pub failover: Vec<Failover>,
+    /// Labels in order of weight.
+    pub failover_priority: Vec<String>,
+    /// With fewer endpoints zones do not count.
+    pub min_cluster_size: Option<u64>,
+}
+
 /// How the share of a new endpoint grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -172,6 +188,7 @@ pub struct Warmup {
     #[serde(deserialize_with = "value::optional_duration")]
     pub duration: Option<Duration>,
     /// Where it begins; 10 where it is absent.
+    #[serde(deserialize_with = "value::optional_percent")]
     pub minimum_percent: Option<value::Percent>,
     /// How it grows; 1 where it is absent.
     pub aggression: Option<value::Decimal>,

@@ -124,4 +124,6 @@ pub struct OutlierDetection {
     pub max_ejection_percent: Option<u32>,
     /// With fewer healthy ones ejections do not count; 0 is off.
     pub min_health_percent: Option<u32>,
+    /// Statuses that count as errors in place of 5xx.
+    pub outlier_detection_http_error_codes: Vec<u32>,
 }

@@ -69,6 +69,14 @@ impl Node {
         }
     }
 
+    /// The value at a place of a list.
+    pub fn item(&self, place: usize) -> Option<&Self> {
+        match &self.value {
+            Value::List(items) => items.get(place),
+            _ => None,
+        }
+    }
+
     /// The value under a path of keys.
     pub fn at(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |node, key| node.get(key))

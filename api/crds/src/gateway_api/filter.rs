@@ -232,7 +232,9 @@ impl TryFrom<RawFilter> for Filter {
             ("extensionRef", raw.extension_ref.is_some()),
         ];
         if let Some((other, _)) = set.iter().find(|(name, set)| *set && *name != field) {
-            return Err(format!("{other} does not belong to a filter of type {kind}; remove it, or correct type"));
+            return Err(format!(
+                "{other} does not belong to a filter of type {kind}; remove it, or correct type"
+            ));
         }
         let made = match raw.kind {
             FilterKind::RequestHeaderModifier => raw.request_header_modifier.map(Self::RequestHeaders),
@@ -253,7 +255,9 @@ impl TryFrom<RawMirror> for RequestMirror {
 
     fn try_from(raw: RawMirror) -> Result<Self, String> {
         let share = match (raw.percent, raw.fraction) {
-            (Some(_), Some(_)) => return Err("both percent and fraction are set; keep one of them".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err("both percent and fraction are set; keep one of them".to_owned());
+            }
             (Some(percent), None) => {
                 Percent::new(f64::from(percent)).map_err(|error| format!("percent: {error}"))?
             }

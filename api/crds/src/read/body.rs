@@ -6,16 +6,14 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error, IgnoredAny};
 
 use crate::authorization_policy::AuthorizationPolicy;
-use crate::document::{self, DecodeError, Node};
-use crate::virtual_service::VirtualService;
+use crate::check::Check;
 use crate::destination_rule::DestinationRule;
+use crate::document::{self, DecodeError, Node};
+use crate::endpoint_slice::EndpointSlice;
 use crate::gateway::Gateway;
 use crate::gateway_class::GatewayClass;
-use crate::http_route::HttpRoute;
 use crate::grpc_route::GrpcRoute;
-use crate::reference_grant::ReferenceGrant;
-use crate::check::Check;
-use crate::endpoint_slice::EndpointSlice;
+use crate::http_route::HttpRoute;
 use crate::kind::Kind;
 use crate::mesh_config::{self, MeshConfig};
 use crate::meta::ObjectMeta;
@@ -24,8 +22,10 @@ use crate::node::Node as ClusterNode;
 use crate::object::Object;
 use crate::peer_authentication::PeerAuthentication;
 use crate::pod::Pod;
+use crate::reference_grant::ReferenceGrant;
 use crate::service::Service;
 use crate::service_account::ServiceAccount;
+use crate::virtual_service::VirtualService;
 use crate::workload_set::WorkloadSet;
 
 /// The top of a kind whose fields are Kubernetes' business; what we do not know is let through.
@@ -73,8 +73,12 @@ pub(super) fn read(kind: Kind, meta: ObjectMeta, node: &Node) -> Result<Object, 
         Kind::ConfigMap => Object::MeshConfig(Box::new(mesh(meta, node)?)),
         Kind::Deployment => Object::Deployment(Box::new(workload_set(meta, node)?)),
         Kind::StatefulSet => Object::StatefulSet(Box::new(workload_set(meta, node)?)),
-        Kind::VirtualService => Object::VirtualService(Box::new(VirtualService { meta, spec: checked(node)? })),
-        Kind::DestinationRule => Object::DestinationRule(Box::new(DestinationRule { meta, spec: checked(node)? })),
+        Kind::VirtualService => {
+            Object::VirtualService(Box::new(VirtualService { meta, spec: checked(node)? }))
+        }
+        Kind::DestinationRule => {
+            Object::DestinationRule(Box::new(DestinationRule { meta, spec: checked(node)? }))
+        }
         Kind::Gateway => Object::Gateway(Box::new(Gateway { meta, spec: checked(node)? })),
         Kind::GatewayClass => Object::GatewayClass(GatewayClass { meta, spec: required(node)? }),
         Kind::HttpRoute => Object::HttpRoute(Box::new(HttpRoute { meta, spec: checked(node)? })),
@@ -163,8 +167,12 @@ fn check_ip(node: &Node, field: &str, text: &str) -> Result<(), DecodeError> {
 fn wrong(node: &Node, field: &str, sentence: &str) -> DecodeError {
     let mut here = node;
     for step in field.split('.') {
-        let name = step.split('[').next().unwrap_or(step);
+        let (name, places) = step.split_once('[').unwrap_or((step, ""));
         here = here.get(name).unwrap_or(here);
+        for place in places.split('[') {
+            let place = place.trim_end_matches(']').parse().ok();
+            here = place.and_then(|place| here.item(place)).unwrap_or(here);
+        }
     }
     <DecodeError as Error>::custom(sentence).under(field, here.line)
 }
@@ -177,7 +185,7 @@ fn mesh(meta: ObjectMeta, node: &Node) -> Result<MeshConfig, DecodeError> {
     let Some(text) = data.text() else {
         return Err(wrong(node, field, "wrong type; write the configuration as a text, after `mesh: |`"));
     };
-    let spec = if text.trim().is_empty() {
+    let spec: mesh_config::MeshConfigSpec = if text.trim().is_empty() {
         mesh_config::MeshConfigSpec::default()
     } else {
         let inner = document::parse(text, data.line).map_err(|error| {
@@ -189,5 +197,8 @@ fn mesh(meta: ObjectMeta, node: &Node) -> Result<MeshConfig, DecodeError> {
             _ => document::decode(&inner).map_err(|error| error.under(field, data.line))?,
         }
     };
+    spec.check().map_err(|error| {
+        <DecodeError as Error>::custom(error.sentence).under(&format!("{field}.{}", error.field), data.line)
+    })?;
     Ok(MeshConfig { meta, spec })
 }

@@ -72,8 +72,9 @@ pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let parsed = parse(&text)
-        .ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration; write for example 10s or 500ms")));
+    let parsed = parse(&text).ok_or_else(|| {
+        D::Error::custom(format!("{text:?} is not a duration; write for example 10s or 500ms"))
+    });
     parsed.map(Some)
 }
 

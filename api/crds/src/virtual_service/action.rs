@@ -13,18 +13,21 @@ use crate::value::{self, Percent, StringMatch};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Redirect {
-    /// The new path; empty for the request's own. `%PREFIX()%` at its start stands for the matched prefix's replacement.
+    /// The new path; empty for the request's own.
     pub uri: String,
+    /// In place of the matched prefix; empty for none.
+    pub prefix_rewrite: String,
     /// The new host; empty for the request's own.
     pub authority: String,
     /// The new scheme; empty for the request's own.
     pub scheme: String,
     /// The new port.
+    #[serde(deserialize_with = "value::optional_port")]
     pub port: Option<NonZeroU16>,
     /// Where the port comes from otherwise.
     pub derive_port: Option<RedirectPort>,
     /// Status; 301 where none is written.
-    pub redirect_code: Option<u16>,
+    pub redirect_code: Option<u32>,
 }
 
 /// Where the port of a redirect comes from.
@@ -42,7 +45,7 @@ pub enum RedirectPort {
 #[serde(deny_unknown_fields)]
 pub struct DirectResponse {
     /// Status.
-    pub status: u16,
+    pub status: u32,
     /// Body; none where it is absent.
     #[serde(default)]
     pub body: Option<ResponseBody>,
@@ -146,7 +149,7 @@ pub struct Delay {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Abort {
     /// Status.
-    pub http_status: Option<u16>,
+    pub http_status: Option<u32>,
     /// Name of a gRPC status.
     pub grpc_status: String,
     /// Istio's API has it, and nothing obeys it.

@@ -34,6 +34,7 @@ pub struct HttpMatch {
     /// Parameters of the query that must match.
     pub query_params: BTreeMap<String, StringMatch>,
     /// Port of the service that was called.
+    #[serde(deserialize_with = "value::optional_port")]
     pub port: Option<NonZeroU16>,
     /// Labels of the client.
     pub source_labels: Map,
@@ -53,6 +54,7 @@ pub struct TlsMatch {
     #[serde(deserialize_with = "value::networks")]
     pub destination_subnets: Vec<IpNet>,
     /// Port that was dialled.
+    #[serde(deserialize_with = "value::optional_port")]
     pub port: Option<NonZeroU16>,
     /// Labels of the client.
     pub source_labels: Map,
@@ -70,6 +72,7 @@ pub struct TcpMatch {
     #[serde(deserialize_with = "value::networks")]
     pub destination_subnets: Vec<IpNet>,
     /// Port that was dialled.
+    #[serde(deserialize_with = "value::optional_port")]
     pub port: Option<NonZeroU16>,
     /// Address of the client; Istio's API has it, and nothing obeys it.
     pub source_subnet: String,
