@@ -2,6 +2,7 @@
 //!
 //! The same evaluation decides, explains a denial, and re-judges open connections when policies change.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use crate::policy::{Policy, PolicyAction, PolicyKey, PolicyScope};
 use crate::reason::Reason;
 use crate::workload::Workload;
 
+pub mod http;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +51,8 @@ pub struct Permit {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.explain())]
 pub struct Denied {
+    /// Which judgement refused.
+    pub layer: Layer,
     /// Why.
     pub reason: Reason,
     /// The DENY policy that matched, the policy that is missing, or the nearest ALLOW.
@@ -56,7 +60,20 @@ pub struct Denied {
     /// The rule of that policy (0-based): the one that matched, or the one that came nearest.
     pub rule: Option<usize>,
     /// The first attribute of that rule that did not match, by its Kubernetes name (for example `principals`).
-    pub attribute: Option<&'static str>,
+    pub attribute: Option<Cow<'static, str>>,
+}
+
+/// The judgements that policy.md tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Layer {
+    /// A ztunnel's, of connections.
+    L4,
+    /// A waypoint's, of what is attached to the service or the gateway.
+    Target,
+    /// A waypoint's, of what applies to the pod.
+    Endpoint,
+    /// A waypoint's, of what is attached to another service that locks the pod's port.
+    Lock,
 }
 
 /// What dry-run policies would have done, for counters and logs.
@@ -113,10 +130,21 @@ impl Permit {
     }
 }
 
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::L4 => "l4",
+            Self::Target => "T",
+            Self::Endpoint => "S",
+            Self::Lock => "lock",
+        })
+    }
+}
+
 impl Denied {
     /// One line for logs: layer, reason, policy, rule and the attribute that failed.
     pub fn explain(&self) -> String {
-        let mut line = format!("layer=l4 reason={}", self.reason);
+        let mut line = format!("layer={} reason={}", self.layer, self.reason);
         let mut add = |name: &str, value: Option<&dyn fmt::Display>| {
             if let Some(value) = value {
                 line.push_str(&format!(" {name}={value}"));
@@ -166,13 +194,14 @@ pub fn dry_run(policies: &PolicySet, attributes: &Attributes) -> Vec<DryRun> {
 }
 
 fn closed_by(policy: &PolicyKey, reason: Reason) -> Denied {
-    Denied { reason, policy: Some(policy.clone()), rule: None, attribute: None }
+    Denied { layer: Layer::L4, reason, policy: Some(policy.clone()), rule: None, attribute: None }
 }
 
 fn refuse_denied(policies: &PolicySet, attributes: &Attributes, reason: Reason) -> Result<(), Denied> {
     for policy in policies.enforced(PolicyAction::Deny) {
         if let Some(rule) = matching::matching_rule(policy, attributes) {
             return Err(Denied {
+                layer: Layer::L4,
                 reason,
                 policy: Some(policy.key.clone()),
                 rule: Some(rule),
@@ -215,5 +244,6 @@ fn nearest(policies: &PolicySet, attributes: &Attributes, reason: Reason) -> Den
     });
     let (fit, policy, rule) =
         best.map_or((None, None, None), |(fit, key, place)| (fit, Some(key.clone()), place));
-    Denied { reason, policy, rule, attribute: fit.and_then(|fit| fit.first_missed) }
+    let attribute = fit.and_then(|fit| fit.first_missed).map(Cow::Borrowed);
+    Denied { layer: Layer::L4, reason, policy, rule, attribute }
 }

@@ -43,9 +43,20 @@ pub enum Problem {
     /// A value that is known and not supported.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    /// A value that cannot be used, and why.
+    #[error("{0}")]
+    Unusable(String),
     /// A trust domain or identity that breaks the SPIFFE rules.
     #[error("{0}")]
     Identity(#[from] crate::identity::InvalidIdentity),
+}
+
+impl InvalidField {
+    /// The same fault, seen from the message around it.
+    pub(crate) fn under(self, outer: &str) -> Self {
+        let dot = if self.field.is_empty() { "" } else { "." };
+        Self { field: format!("{outer}{dot}{}", self.field), ..self }
+    }
 }
 
 impl Problem {

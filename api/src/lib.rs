@@ -7,10 +7,13 @@ pub mod identity;
 pub mod invalid;
 pub mod labels;
 mod matching;
+pub mod normalise;
 pub mod policy;
 pub mod reason;
+pub mod route;
 pub mod select;
 pub mod service;
+pub mod waypoint;
 pub mod wire;
 pub mod workload;
 

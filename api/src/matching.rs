@@ -9,19 +9,44 @@ use crate::policy::{Clause, Match, Policy, Rule, ServiceAccountMatch, StringMatc
 
 /// How near a rule, clause or match came: attributes that matched, those that did not, and the first of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fit {
+pub(crate) struct Fit<'n> {
     /// Attributes that matched.
     pub(crate) matched: usize,
     /// Attributes that did not.
     pub(crate) missed: usize,
     /// The first that did not, by its Kubernetes name.
-    pub(crate) first_missed: Option<&'static str>,
+    pub(crate) first_missed: Option<&'n str>,
 }
 
 /// One attribute of a match: what was asked for, and whether the connection has it.
 struct Check {
     name: &'static str,
     holds: bool,
+}
+
+impl<'n> Fit<'n> {
+    /// Counts one attribute.
+    pub(crate) fn count(&mut self, name: &'n str, holds: bool) {
+        if holds {
+            self.matched += 1;
+        } else {
+            self.missed += 1;
+            self.first_missed = self.first_missed.or(Some(name));
+        }
+    }
+
+    /// Counts another part of the same rule.
+    pub(crate) fn add(&mut self, part: Self) {
+        self.matched += part.matched;
+        self.missed += part.missed;
+        self.first_missed = self.first_missed.or(part.first_missed);
+    }
+}
+
+/// The nearer of two alternatives; the first of equally near ones, as policies are read in the order they were written.
+pub(crate) fn nearer<'n>(best: Fit<'n>, fit: Fit<'n>) -> Fit<'n> {
+    let nearness = |fit: &Fit<'_>| (fit.missed == 0, fit.matched, std::cmp::Reverse(fit.missed));
+    if nearness(&fit) > nearness(&best) { fit } else { best }
 }
 
 /// The place of the first rule that matches.
@@ -34,37 +59,19 @@ pub(crate) fn matching_rule(policy: &Policy, attributes: &Attributes) -> Option<
 }
 
 /// How near a rule came. Each clause counts with the match that came nearest.
-pub(crate) fn fit(rule: &Rule, attributes: &Attributes) -> Fit {
-    rule.clauses.iter().fold(Fit::default(), |sum, clause| {
-        let clause = fit_clause(clause, attributes);
-        Fit {
-            matched: sum.matched + clause.matched,
-            missed: sum.missed + clause.missed,
-            first_missed: sum.first_missed.or(clause.first_missed),
-        }
-    })
+pub(crate) fn fit(rule: &Rule, attributes: &Attributes) -> Fit<'static> {
+    let mut sum = Fit::default();
+    rule.clauses.iter().for_each(|clause| sum.add(fit_clause(clause, attributes)));
+    sum
 }
 
-fn fit_clause(clause: &Clause, attributes: &Attributes) -> Fit {
-    let fits = clause.matches.iter().map(|found| fit_match(found, attributes));
-    // The first of equally near ones: a clause is read in the order it was written.
-    let nearest = fits.reduce(|best, fit| {
-        let nearness = |fit: &Fit| (fit.missed == 0, fit.matched, std::cmp::Reverse(fit.missed));
-        if nearness(&fit) > nearness(&best) { fit } else { best }
-    });
-    nearest.unwrap_or_default()
+fn fit_clause(clause: &Clause, attributes: &Attributes) -> Fit<'static> {
+    clause.matches.iter().map(|found| fit_match(found, attributes)).reduce(nearer).unwrap_or_default()
 }
 
-fn fit_match(found: &Match, attributes: &Attributes) -> Fit {
+fn fit_match(found: &Match, attributes: &Attributes) -> Fit<'static> {
     let mut fit = Fit::default();
-    for check in checks(found, attributes) {
-        if check.holds {
-            fit.matched += 1;
-        } else {
-            fit.missed += 1;
-            fit.first_missed = fit.first_missed.or(Some(check.name));
-        }
-    }
+    checks(found, attributes).for_each(|check| fit.count(check.name, check.holds));
     if fit.matched + fit.missed == 0 {
         // Empty, so it never matches; but no attribute is to blame.
         fit.missed = 1;
@@ -141,7 +148,7 @@ fn negative<'a, T>(
 }
 
 /// An IPv4 client of an IPv6 socket appears IPv4-mapped, yet means the IPv4 prefix.
-fn within(address: IpAddr) -> impl Fn(&IpNet) -> bool + Copy {
+pub(crate) fn within(address: IpAddr) -> impl Fn(&IpNet) -> bool + Copy {
     let address = address.to_canonical();
     move |prefix| prefix.contains(&address)
 }

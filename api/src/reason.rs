@@ -48,6 +48,8 @@ pub enum Reason {
     PodGone,
     /// One side reset an established connection.
     Reset,
+    /// No route of the waypoint takes the request.
+    NoRoute,
     /// An operating system call failed.
     Io,
 }
@@ -83,6 +85,7 @@ impl Reason {
             Self::IdleTimeout => "IDLE_TIMEOUT",
             Self::Draining | Self::PodGone => "DRAIN",
             Self::Reset => "RESET",
+            Self::NoRoute => "NR",
             Self::Io => "IO",
         }
     }
@@ -92,6 +95,7 @@ impl Reason {
         match self {
             Self::PolicyDenied | Self::PolicyUnknown | Self::PolicyChanged => 401,
             Self::BadRequest => 400,
+            Self::NoRoute => 404,
             _ => 503,
         }
     }
@@ -99,7 +103,7 @@ impl Reason {
     /// Who caused it.
     pub fn blame(self) -> Blame {
         match self {
-            Self::PolicyDenied | Self::PolicyChanged | Self::BadRequest | Self::IllegalDestination => {
+            Self::PolicyDenied | Self::PolicyChanged | Self::BadRequest | Self::IllegalDestination | Self::NoRoute => {
                 Blame::Downstream
             }
             Self::IdleTimeout => Blame::Downstream,
@@ -150,6 +154,7 @@ impl Reason {
             Self::Draining => "draining",
             Self::PodGone => "pod_gone",
             Self::Reset => "reset",
+            Self::NoRoute => "no_route",
             Self::Io => "io",
         }
     }
