@@ -8,7 +8,7 @@ use ambit_api::wire::discovery::DeltaDiscoveryRequest;
 use ambit_discovery::channel::{self, Credential, RootSource, Target, TokenSource};
 use ambit_discovery::credentials::{CaClient, Issuer};
 use ambit_discovery::rpc::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use ambit_discovery::xds::Node;
+use ambit_discovery::xds::{Node, Role};
 use ambit_lab::tokens::Claims;
 use ambit_lab::{Lab, NodeNumber};
 use libtest_mimic::Failed;
@@ -65,6 +65,7 @@ impl<'a> Controller<'a> {
             let credential = Credential::new(&target).map_err(|error| failed(&error))?;
             let mut client = AggregatedDiscoveryServiceClient::with_interceptor(channel, credential);
             let node = Node {
+                role: Role::Ztunnel,
                 instance_ip: None,
                 pod_name: format!("ztunnel-{name}"),
                 pod_namespace: "ambit-system".to_owned(),
