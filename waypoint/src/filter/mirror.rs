@@ -9,14 +9,13 @@ use std::pin::Pin;
 
 use ambit_api::route::Mirror;
 use bytes::Bytes;
-use http::header::{EXPECT, HOST, UPGRADE};
-use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Uri};
+use http::HeaderValue;
+use http::header::UPGRADE;
 use hyper::body::Body;
 use rand::Rng;
 
 use super::falls_on;
+use crate::message::Outline;
 
 #[cfg(test)]
 mod tests;
@@ -32,27 +31,14 @@ pub fn draw<'a>(mirrors: &'a [Mirror], rng: &mut impl Rng) -> Vec<&'a Mirror> {
     mirrors.iter().filter(|mirror| falls_on(mirror.share, rng)).collect()
 }
 
-/// The head of the copy of a request, as the service proper gets it. `None`: an upgrade, which is a conversation and
+/// The copy of a request, as the service proper gets it but for its host. `None`: an upgrade, which is a conversation and
 /// cannot be copied.
-pub fn copy(head: &Parts) -> Option<Request<()>> {
-    if head.method == Method::CONNECT || head.headers.contains_key(UPGRADE) {
+pub fn copy(request: &Outline) -> Option<Outline> {
+    if request.headers.contains_key(UPGRADE) {
         return None;
     }
-    let mut copy = Request::new(());
-    *copy.method_mut() = head.method.clone();
-    *copy.version_mut() = head.version;
-    *copy.headers_mut() = head.headers.clone();
-    // The body is at hand; there is nothing to ask first.
-    copy.headers_mut().remove(EXPECT);
-    if let Some(host) = head.headers.get(HOST).and_then(|host| host.to_str().ok()) {
-        copy.headers_mut().insert(HOST, HeaderValue::try_from(marked(host)).ok()?);
-    }
-    let mut uri = head.uri.clone().into_parts();
-    if let Some(authority) = &uri.authority {
-        uri.authority = Some(Authority::try_from(marked(authority.as_str())).ok()?);
-    }
-    *copy.uri_mut() = Uri::from_parts(uri).ok()?;
-    Some(copy)
+    let authority = HeaderValue::try_from(marked(request.authority.to_str().ok()?)).ok()?;
+    Some(Outline { authority, ..request.clone() })
 }
 
 /// `web:80` becomes `web-shadow:80`. The brackets of an IPv6 address are no place for a suffix; it stays as it is.
