@@ -21,7 +21,6 @@ use ambit_api::wire::waypoint::{
 use ambit_crds::mesh_config::MeshConfig;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::object::Object;
-use ambit_crds::virtual_service::Retry as RetryPolicy;
 
 use super::names::Names;
 use super::record::Mesh;
@@ -134,10 +133,8 @@ fn itself(ctx: &Context<'_>, service: &Key) -> Backend {
 /// Retries where a route says nothing.
 fn mesh_retry(ctx: &Context<'_>) -> Retry {
     let mesh = ctx.objects.all::<MeshConfig>().next();
-    let asked =
-        mesh.map(|(_, config)| &config.spec.default_http_retry_policy).filter(|value| !value.is_null());
-    let asked = asked.and_then(|value| serde_json::from_value::<RetryPolicy>(value.clone()).ok());
-    asked.as_ref().map_or_else(retry::built_in, retry::of)
+    let asked = mesh.and_then(|(_, config)| config.spec.default_http_retry_policy.as_ref());
+    asked.map_or_else(retry::built_in, retry::of)
 }
 
 /// A duration in milliseconds; 0 for none, and at least 1 for any.
