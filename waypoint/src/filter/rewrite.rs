@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use ambit_api::route::{HttpRule, Matched};
-use http::{HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 
 use crate::message::Outline;
 

@@ -71,6 +71,9 @@ pub enum Broken<E> {
     Superseded,
 }
 
+/// What an attempt sends next.
+type Next<E> = Result<Frame<Bytes>, Broken<E>>;
+
 #[derive(Debug)]
 struct Shared<B> {
     source: B,
@@ -103,8 +106,17 @@ impl<B: Body<Data = Bytes> + Unpin> Replay<B> {
         let fits = bound > 0 && source.size_hint().lower() <= bound as u64;
         let kept = if fits { Kept::All(BytesMut::new()) } else { Kept::Gone };
         let ended = source.is_end_stream();
-        let shared =
-            Shared { source, kept, bound, attempts: 0, begun: false, ended, trailers: None, tee: None, wanted: true };
+        let shared = Shared {
+            source,
+            kept,
+            bound,
+            attempts: 0,
+            begun: false,
+            ended,
+            trailers: None,
+            tee: None,
+            wanted: true,
+        };
         Self { shared: Rc::new(RefCell::new(shared)) }
     }
 
@@ -272,7 +284,7 @@ impl<B: Body<Data = Bytes> + Unpin> Attempt<B> {
         &mut self,
         shared: &mut Shared<B>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken<B::Error>>>> {
+    ) -> Poll<Option<Next<B::Error>>> {
         let polled = std::task::ready!(Pin::new(&mut shared.source).poll_frame(context));
         shared.begun = true;
         Poll::Ready(match polled {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ambit_api::route::{Abort, Fault};
+use ambit_api::route::{Abort, AbortShare, Delay, Fault};
 use http::StatusCode;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -15,7 +15,10 @@ const ABORT: Abort = Abort::Http(StatusCode::IM_A_TEAPOT);
 
 fn drawn(delay_share: u32, abort_share: u32) -> Vec<Injected> {
     let mut rng = SmallRng::seed_from_u64(7);
-    let fault = fault(delay_share, abort_share);
+    let fault = Fault {
+        delay: Some(Delay { time: DELAY, share: delay_share }),
+        abort: Some(AbortShare { answer: ABORT, share: abort_share }),
+    };
     (0..10_000).map(|_| draw(&fault, &mut rng)).collect()
 }
 

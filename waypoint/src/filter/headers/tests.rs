@@ -8,9 +8,10 @@ use super::change;
 type Pairs = [(&'static str, &'static str)];
 
 fn pairs(pairs: &Pairs) -> Vec<(HeaderName, HeaderValue)> {
-    let pair =
-        |(name, value): &(&'static str, _)| (HeaderName::from_static(name), HeaderValue::from_static(value));
-    pairs.iter().map(pair).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect()
 }
 
 fn changed(before: &Pairs, set: &Pairs, add: &Pairs, remove: &[&'static str]) -> Vec<(String, String)> {
@@ -40,10 +41,7 @@ fn set_replaces_add_appends_remove_takes_all() {
 
 #[test]
 fn they_act_in_this_order() {
-    assert_eq!(
-        changed(&[("a", "1")], &[("a", "2")], &[("a", "3")], &[]),
-        owned(&[("a", "2"), ("a", "3")])
-    );
+    assert_eq!(changed(&[("a", "1")], &[("a", "2")], &[("a", "3")], &[]), owned(&[("a", "2"), ("a", "3")]));
     assert_eq!(changed(&[("a", "1")], &[("a", "2")], &[("a", "3")], &["a"]), owned(&[]));
 }
 

@@ -39,7 +39,9 @@ fn http_clients_get_status_and_text() {
 
 #[test]
 fn grpc_clients_get_200_and_a_status_without_a_body() {
-    for (status, code) in [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (503, 14), (504, 14), (500, 2)] {
+    for (status, code) in
+        [(400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (503, 14), (504, 14), (500, 2)]
+    {
         let answer = answer(StatusCode::from_u16(status).unwrap(), "why", Speaks::Grpc);
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["grpc-status"], code.to_string().as_str());

@@ -27,10 +27,7 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = Gone;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Gone>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Gone>>> {
         Poll::Ready(match self.left.pop_front() {
             Some(b"") => Some(Ok(Frame::trailers(trailers()))),
             Some(piece) => Some(Ok(Frame::data(Bytes::from_static(piece)))),
@@ -243,7 +240,9 @@ fn check<B: Body<Data = Bytes, Error = Gone> + Unpin>(
         passed = passed.max(sent.len());
         begun |= *count > 0 && (total > 0 || promised == 0);
         gone |= passed > bound;
-        if *count >= 14 - 1 { prop_assert_eq!(sent.len(), total); }
+        if *count >= 14 - 1 {
+            prop_assert_eq!(sent.len(), total);
+        }
     }
     Ok(())
 }
