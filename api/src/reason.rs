@@ -50,6 +50,10 @@ pub enum Reason {
     Reset,
     /// No route of the waypoint takes the request.
     NoRoute,
+    /// The route's backend cannot be used, or none has any weight.
+    BackendBroken,
+    /// The route's time for the whole request passed.
+    RequestTimedOut,
     /// An operating system call failed.
     Io,
 }
@@ -85,7 +89,7 @@ impl Reason {
             Self::IdleTimeout => "IDLE_TIMEOUT",
             Self::Draining | Self::PodGone => "DRAIN",
             Self::Reset => "RESET",
-            Self::NoRoute => "NR",
+            Self::NoRoute | Self::BackendBroken | Self::RequestTimedOut => self.http_flag(),
             Self::Io => "IO",
         }
     }
@@ -100,18 +104,55 @@ impl Reason {
         }
     }
 
+    /// The status that answers an HTTP request which ends for this reason (apis §2.8).
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::PolicyDenied | Self::PolicyUnknown | Self::PolicyChanged => 403,
+            Self::BadRequest | Self::IllegalDestination => 400,
+            Self::NoRoute => 404,
+            Self::RequestTimedOut => 504,
+            Self::BackendBroken => 500,
+            _ => 503,
+        }
+    }
+
+    /// The flag of an HTTP request in access logs and `istio_requests_total`: Envoy's, which dashboards know.
+    pub fn http_flag(self) -> &'static str {
+        match self {
+            Self::PolicyDenied | Self::PolicyUnknown | Self::PolicyChanged => "UAEX",
+            Self::BadRequest | Self::IllegalDestination => "DPE",
+            Self::NoRoute => "NR",
+            Self::BackendBroken => "NC",
+            Self::RequestTimedOut => "UT",
+            Self::NoHealthyEndpoint | Self::WorkloadUnknown | Self::WaypointUnresolved => "UH",
+            Self::Overloaded => "UO",
+            Self::IdleTimeout => "SI",
+            Self::Reset | Self::Draining | Self::PodGone | Self::CertificateExpired => "UC",
+            Self::TlsFailed
+            | Self::HandshakeFailed
+            | Self::NoCertificate
+            | Self::TimedOut
+            | Self::ConnectFailed
+            | Self::Refused
+            | Self::Io => "UF",
+        }
+    }
+
     /// Who caused it.
     pub fn blame(self) -> Blame {
         match self {
-            Self::PolicyDenied | Self::PolicyChanged | Self::BadRequest | Self::IllegalDestination | Self::NoRoute => {
-                Blame::Downstream
-            }
+            Self::PolicyDenied
+            | Self::PolicyChanged
+            | Self::BadRequest
+            | Self::IllegalDestination
+            | Self::NoRoute => Blame::Downstream,
             Self::IdleTimeout => Blame::Downstream,
             Self::TlsFailed
             | Self::HandshakeFailed
             | Self::TimedOut
             | Self::ConnectFailed
             | Self::Refused
+            | Self::RequestTimedOut
             | Self::Reset => Blame::Upstream,
             Self::PolicyUnknown
             | Self::NoCertificate
@@ -119,6 +160,7 @@ impl Reason {
             | Self::NoHealthyEndpoint
             | Self::WorkloadUnknown
             | Self::WaypointUnresolved
+            | Self::BackendBroken
             | Self::Overloaded
             | Self::Draining
             | Self::PodGone
@@ -155,6 +197,8 @@ impl Reason {
             Self::PodGone => "pod_gone",
             Self::Reset => "reset",
             Self::NoRoute => "no_route",
+            Self::BackendBroken => "backend_broken",
+            Self::RequestTimedOut => "request_timed_out",
             Self::Io => "io",
         }
     }

@@ -29,6 +29,9 @@ fn flags_statuses_and_blame_are_as_the_table_says() {
         (Reason::Draining, "DRAIN", 503, Mesh, false),
         (Reason::PodGone, "DRAIN", 503, Mesh, false),
         (Reason::Reset, "RESET", 503, Upstream, false),
+        (Reason::NoRoute, "NR", 404, Downstream, false),
+        (Reason::BackendBroken, "NC", 503, Mesh, false),
+        (Reason::RequestTimedOut, "UT", 503, Upstream, false),
         (Reason::Io, "IO", 503, Mesh, false),
     ];
     for (reason, flag, status, blame, retryable) in rows {
@@ -38,4 +41,23 @@ fn flags_statuses_and_blame_are_as_the_table_says() {
     let reasons: BTreeSet<_> = rows.iter().map(|row| row.0.as_str()).collect();
     assert_eq!(reasons.len(), rows.len(), "texts are unique");
     assert!(reasons.iter().all(|text| text.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())));
+}
+
+#[test]
+fn answers_to_requests_are_as_the_table_says() {
+    let rows = [
+        (Reason::PolicyDenied, "UAEX", 403),
+        (Reason::PolicyUnknown, "UAEX", 403),
+        (Reason::BadRequest, "DPE", 400),
+        (Reason::NoRoute, "NR", 404),
+        (Reason::BackendBroken, "NC", 500),
+        (Reason::RequestTimedOut, "UT", 504),
+        (Reason::NoHealthyEndpoint, "UH", 503),
+        (Reason::Overloaded, "UO", 503),
+        (Reason::ConnectFailed, "UF", 503),
+        (Reason::Reset, "UC", 503),
+    ];
+    for (reason, flag, status) in rows {
+        assert_eq!((reason.http_flag(), reason.http_status()), (flag, status), "{reason}");
+    }
 }
