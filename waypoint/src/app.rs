@@ -9,7 +9,7 @@ use ambit_api::identity::{Identity, InvalidIdentity};
 use ambit_discovery::channel::{ChannelError, RootSource, Target, TokenSource};
 use ambit_discovery::credentials::{CaClient, Credentials};
 use ambit_discovery::view::{self, View, Writer};
-use ambit_discovery::xds::{self, Config, Node, XdsMetrics};
+use ambit_discovery::xds::{self, Config, Node, Role, XdsMetrics};
 use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
@@ -112,6 +112,8 @@ fn mesh(settings: Settings, view: View, drain: drain::Watch) -> Result<Mesh, Fat
     let own = Own {
         certificate: credentials.watch(&identity),
         identity,
+        namespace: control.pod_namespace.as_str().into(),
+        pod: control.pod_name.as_str().into(),
         pod_uid: format!("{}/{}", control.pod_namespace, control.pod_name).into(),
         hbone: hbone::Settings {
             connect_timeout: times.connect.saturating_mul(2),
@@ -248,6 +250,7 @@ fn ca_target(control: &Control) -> Target {
 
 fn node(control: &Control) -> Node {
     Node {
+        role: Role::Waypoint,
         instance_ip: control.instance_ip,
         pod_name: control.pod_name.clone(),
         pod_namespace: control.pod_namespace.clone(),

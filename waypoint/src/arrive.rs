@@ -2,17 +2,18 @@
 //!
 //! accept TLS → CONNECT → what its authority is bound to → [`Arrival`] → HTTP or opaque.
 
-use std::net::{IpAddr, SocketAddr};
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ambit_api::identity::Identity;
-use ambit_api::reason::Reason;
-use ambit_api::service::{GatewayAddress, GatewayDestination, ServiceKey};
+use ambit_api::route::Client;
+use ambit_api::service::ServiceKey;
 use ambit_api::waypoint::Serves;
-use ambit_api::workload::{Network, NetworkAddress, Uid, Workload};
-use ambit_discovery::view::{Found, Snapshot};
-use ambit_process::spawn::{spawn, spawn_local};
+use ambit_api::workload::{Network, NetworkAddress, Uid};
+use ambit_discovery::view::{Found, ServiceEntry, Snapshot};
+use ambit_process::spawn::spawn_local;
 use ambit_transport::addr::ClientAddr;
 use ambit_transport::hbone::server::{self, Ask};
 use ambit_transport::hbone::{Io, Stream};
@@ -41,6 +42,8 @@ pub struct Arrival {
     pub dialled: SocketAddr,
     /// What that is.
     pub bound: Bound,
+    /// Who the client is, by the configuration it was last looked up in.
+    pub caller: RefCell<Option<(Arc<Snapshot>, Arc<Client>)>>,
 }
 
 /// What a dialled address means here.
@@ -122,7 +125,7 @@ fn hand_over(stream: std::net::TcpStream, client: ClientAddr, door: Door, mesh: 
         };
         match door {
             Door::Tunnels => tunnel(stream, client, opened, mesh, world).await,
-            Door::Plain(port) => plain(stream, client, port, opened, mesh, world).await,
+            Door::Plain(port) => plain(stream, client, (port, opened), mesh, world).await,
         }
     };
     if worker.run(life).is_err() {
@@ -131,7 +134,6 @@ fn hand_over(stream: std::net::TcpStream, client: ClientAddr, door: Door, mesh: 
 }
 
 /// The life of one tunnel; each of its streams has a life of its own.
-#[expect(clippy::too_many_arguments, reason = "the parts of one accepted connection")]
 async fn tunnel(stream: TcpStream, client: ClientAddr, opened: Opened, mesh: Arc<Mesh>, world: Rc<World>) {
     let within = mesh.settings.data.times.connect;
     let accepted = async {
@@ -174,7 +176,8 @@ async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>)
     let Ok(stream) = ask.respond.accept(HeaderMap::new()) else {
         return;
     };
-    let arrival = Arrival { mesh, world, client: client.get(), identity, dialled, bound };
+    let arrival =
+        Arrival { mesh, world, client: client.get(), identity, dialled, bound, caller: RefCell::default() };
     open(stream, declared, Rc::new(arrival)).await;
 }
 
@@ -197,8 +200,15 @@ async fn plain(
     world: Rc<World>,
 ) {
     let Ok(dialled) = stream.local_addr() else { return };
-    let arrival =
-        Arrival { mesh, world, client: client.get(), identity: None, dialled, bound: Bound::Listener(port) };
+    let arrival = Arrival {
+        mesh,
+        world,
+        client: client.get(),
+        identity: None,
+        dialled: SocketAddr::new(dialled.ip().to_canonical(), port),
+        bound: Bound::Listener(port),
+        caller: RefCell::default(),
+    };
     let spoken = tokio::select! {
         spoken = sniff::socket(stream) => spoken,
         () = arrival.mesh.drain.signalled() => return,
@@ -214,15 +224,52 @@ fn decide(method: &Method, authority: &str, mesh: &Mesh) -> Result<(Bound, Socke
     if *method != Method::CONNECT {
         return Err(Refused::Method(method.clone()));
     }
-    let control = &mesh.settings.control;
-    let network = Network(control.network.as_str().into());
-    let place = Place { network, namespace: &control.pod_namespace, pod: &control.pod_name };
-    bind(&mesh.view.load(), &place, authority)
+    let snapshot = mesh.view.load();
+    let gateway = snapshot.waypoint.gateway.as_ref().ok_or(Refused::Unready)?;
+    let network = Network(mesh.settings.control.network.as_str().into());
+    let unbound = || Refused::Unbound(authority.to_owned());
+    let Ok(dialled) = authority.parse::<SocketAddr>() else {
+        return by_hostname(&snapshot, &gateway.namespace, authority);
+    };
+    let dialled = SocketAddr::new(dialled.ip().to_canonical(), dialled.port());
+    let address = NetworkAddress::new(network, dialled.ip());
+    match snapshot.find(&address, &gateway.namespace).ok_or_else(unbound)? {
+        Found::Service(entry) => {
+            let declared = port(&snapshot, &entry, dialled.port()).ok_or_else(unbound)?;
+            Ok((Bound::Service(entry.service.key.clone()), dialled, declared))
+        }
+        Found::Workload(workload) => {
+            let serves = matches!(gateway.serves, Serves::Workloads | Serves::All);
+            if !serves || !mesh.is_own_waypoint(&snapshot, workload.waypoint.as_ref()) {
+                return Err(unbound());
+            }
+            Ok((Bound::Workload(workload.uid.clone()), dialled, Declared::Unknown))
+        }
+    }
 }
 
-/// Where we are.
-struct Place<'a> {
-    network: Network,
-    namespace: &'a str,
-    pod: &'a str,
+/// Clients of other networks send the service's name; it stands for its first address.
+fn by_hostname(
+    snapshot: &Snapshot,
+    namespace: &str,
+    authority: &str,
+) -> Result<(Bound, SocketAddr, Declared), Refused> {
+    let (hostname, number) = authority
+        .rsplit_once(':')
+        .and_then(|(hostname, number)| Some((hostname, number.parse::<u16>().ok()?)))
+        .ok_or_else(|| Refused::Authority(authority.to_owned()))?;
+    let unbound = || Refused::Unbound(authority.to_owned());
+    let entry = snapshot.services.by_hostname(hostname, namespace).ok_or_else(unbound)?;
+    let declared = port(snapshot, entry, number).ok_or_else(unbound)?;
+    let vip = entry.service.vips.first().ok_or_else(unbound)?;
+    let dialled = SocketAddr::new(vip.prefix.addr(), number);
+    Ok((Bound::Service(entry.service.key.clone()), dialled, declared))
+}
+
+/// What a port of a service we stand before declares; `None` if it has no such port, or stands before another waypoint
+/// or none.
+fn port(snapshot: &Snapshot, entry: &ServiceEntry, number: u16) -> Option<Declared> {
+    snapshot.waypoint.services.get(&entry.service.key)?;
+    let port = entry.service.ports.iter().find(|port| port.service_port == number)?;
+    Some(port.protocol.into())
 }

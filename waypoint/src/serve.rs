@@ -112,7 +112,6 @@ where
         .max_local_error_reset_streams(ERROR_RESETS)
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
-        .enable_connect_protocol()
         .serve_connection(io, service);
     let mut connection = pin!(connection);
     tokio::select! {

@@ -29,6 +29,7 @@ pub async fn follow(view: View, world: Rc<World>) {
             _ = sweep.tick() => {
                 let snapshot = view.load();
                 world.upstream.sweep(Instant::now(), |peer| lives(peer, &snapshot));
+                world.balancers.sweep(&snapshot);
             }
         }
     }

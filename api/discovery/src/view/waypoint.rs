@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use ambit_api::policy::PolicyKey;
 use ambit_api::service::ServiceKey;
+use ambit_api::waypoint::decide;
 use ambit_api::wire::waypoint as wire;
 use ambit_api::workload::Uid;
 use imbl::HashMap;
 
 use crate::xds::{Changes, Named, Rejection};
 
-pub use ambit_api::wire::waypoint::{Destination, Gateway, Policy, Service, Workload};
+pub use ambit_api::waypoint::{Destination, Gateway, Policy, Service, Workload};
 
 /// A waypoint's share of a snapshot; empty in a ztunnel.
 ///
@@ -72,6 +73,24 @@ impl Snapshot {
             }
         }
         rejected
+    }
+}
+
+impl decide::Snapshot for Snapshot {
+    fn gateway(&self) -> Option<&Arc<Gateway>> {
+        self.gateway.as_ref()
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    fn workload(&self, uid: &Uid) -> Option<&Arc<Workload>> {
+        self.workloads.get(uid)
+    }
+
+    fn policy(&self, key: &PolicyKey) -> Option<&Arc<Policy>> {
+        self.policies.get(key)
     }
 }
 

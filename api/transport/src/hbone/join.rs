@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,16 +16,17 @@ use crate::relay::{Counters, Ended, Ends, Side, Tally};
 const TURNS: usize = 16;
 
 /// One direction: what was received and waits for the other side's credit.
-#[derive(Default)]
-struct Way {
+struct Way<'c> {
+    from: Side,
+    to: Side,
+    count: &'c AtomicU64,
     held: Bytes,
     source: Progress,
     done: Progress,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    #[default]
     Moving,
     Ended,
 }
@@ -39,16 +41,11 @@ pub async fn join<U: Future<Output = Reason>>(
     idle: Duration,
 ) -> Tally {
     let (mut near, mut far) = (near, far);
-    let mut up = Way { held: first, ..Way::default() };
-    let mut down = Way::default();
+    let mut up = Way::new((Side::Near, Side::Far), counters.sending(), first);
+    let mut down = Way::new((Side::Far, Side::Near), counters.receiving(), Bytes::new());
     let mut ends = pin!(Ends::new(until, counters, idle));
     let ended = poll_fn(|cx| {
-        let moved = up
-            .poll(&mut near, &mut far, (Side::Near, Side::Far), cx, |count| counters.count_sent(count))
-            .and_then(|()| {
-                let count = |count| counters.count_received(count);
-                down.poll(&mut far, &mut near, (Side::Far, Side::Near), cx, count)
-            });
+        let moved = up.poll(&mut near, &mut far, cx).and_then(|()| down.poll(&mut far, &mut near, cx));
         match moved {
             Err(side) => return Poll::Ready(Ended::Reset(side)),
             Ok(()) if up.done == Progress::Ended && down.done == Progress::Ended => {
@@ -66,52 +63,49 @@ pub async fn join<U: Future<Output = Reason>>(
     Tally { sent: counters.sent(), received: counters.received(), ended }
 }
 
-impl Way {
+impl<'c> Way<'c> {
+    fn new((from, to): (Side, Side), count: &'c AtomicU64, held: Bytes) -> Self {
+        Self { from, to, count, held, source: Progress::Moving, done: Progress::Moving }
+    }
+
     /// Moves what can be moved; an error names the side that broke.
-    fn poll(
-        &mut self,
-        from: &mut Stream,
-        to: &mut Stream,
-        (source, sink): (Side, Side),
-        cx: &mut Context<'_>,
-        count: impl Fn(usize),
-    ) -> Result<(), Side> {
+    fn poll(&mut self, from: &mut Stream, to: &mut Stream, cx: &mut Context<'_>) -> Result<(), Side> {
         for _ in 0..TURNS {
             if self.done == Progress::Ended {
                 return Ok(());
             }
-            if self.fill(from, cx).map_err(|()| source)?.is_pending() {
+            if self.fill(from, cx)?.is_pending() {
                 return match to.poll_reset(cx) {
-                    Poll::Ready(broken) => self.stop(broken, sink),
+                    Poll::Ready(broken) => self.stop(broken),
                     Poll::Pending => Ok(()),
                 };
             }
             if self.held.is_empty() {
                 self.done = Progress::Ended;
-                return to.finish().or_else(|broken| self.stop(broken, sink));
+                return to.finish().or_else(|broken| self.stop(broken));
             }
             let credit = match to.poll_credit(cx, self.held.len()) {
                 Poll::Ready(Ok(credit)) => credit.min(self.held.len()),
-                Poll::Ready(Err(broken)) => return self.stop(broken, sink),
+                Poll::Ready(Err(broken)) => return self.stop(broken),
                 Poll::Pending => return Ok(()),
             };
             if let Err(broken) = to.send(self.held.split_to(credit)) {
-                return self.stop(broken, sink);
+                return self.stop(broken);
             }
             to.want_nothing();
             from.release(credit);
-            count(credit);
+            self.count.fetch_add(credit as u64, Ordering::Relaxed);
         }
         cx.waker().wake_by_ref();
         Ok(())
     }
 
     /// Ready with bytes held, or with none at the end.
-    fn fill(&mut self, from: &mut Stream, cx: &mut Context<'_>) -> Result<Poll<()>, ()> {
+    fn fill(&mut self, from: &mut Stream, cx: &mut Context<'_>) -> Result<Poll<()>, Side> {
         while self.held.is_empty() && self.source == Progress::Moving {
             match from.poll_chunk(cx) {
                 Poll::Ready(Some(Ok(chunk))) => self.held = chunk,
-                Poll::Ready(Some(Err(Broken::Reset))) => return Err(()),
+                Poll::Ready(Some(Err(Broken::Reset))) => return Err(self.from),
                 Poll::Ready(Some(Err(Broken::Done)) | None) => self.source = Progress::Ended,
                 Poll::Pending => return Ok(Poll::Pending),
             }
@@ -120,11 +114,11 @@ impl Way {
     }
 
     /// The sink takes no more: the end of this direction alone if its peer has all it wants, of both otherwise.
-    fn stop(&mut self, broken: Broken, sink: Side) -> Result<(), Side> {
+    fn stop(&mut self, broken: Broken) -> Result<(), Side> {
         self.done = Progress::Ended;
         match broken {
             Broken::Done => Ok(()),
-            Broken::Reset => Err(sink),
+            Broken::Reset => Err(self.to),
         }
     }
 }

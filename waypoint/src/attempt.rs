@@ -1,0 +1,303 @@
+//! Attempts at a request: each chooses an endpoint, is judged for it, and is sent; some ends are followed by another.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ambit_api::route::HttpRule;
+use ambit_api::service::AppProtocol;
+use http::{HeaderMap, Response, Version};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use crate::body::{Answer, Outgoing};
+use crate::endpoint::{self, Backends, Endpoint};
+use crate::exchange::Exchange;
+use crate::filter::respond::Speaks;
+use crate::judge::{self, Judged, Sent as SentTo, Shape, Verdicts};
+use crate::limits::{Kind, Limits};
+use crate::message::{self, Outline};
+use crate::outlier::Outcome;
+use crate::record::{Held, Record, Tail};
+use crate::refuse::Refusal;
+use crate::retry::replay::Replay;
+use crate::retry::{Budget, End, Plan, Sent, Verdict};
+use crate::upgrade;
+use crate::upstream::{Protocol, SendFailed, Target};
+
+/// The most of a request's body that is kept for another attempt.
+const REPLAYED: usize = 64 * 1024;
+
+/// Connections that had just been closed, which one attempt may meet before it counts as failed.
+const STALE: usize = 3;
+
+/// A request on its way to a backend.
+pub struct Way<'e> {
+    exchange: &'e Exchange,
+    rule: Option<&'e Arc<HttpRule>>,
+    backend: Option<usize>,
+    backends: Backends,
+    outline: Outline,
+}
+
+/// An endpoint's answer, with what is held until it has ended.
+pub struct Theirs {
+    answer: Response<Incoming>,
+    judged: Verdicts,
+    held: Held,
+    deadline: Option<Instant>,
+}
+
+/// An attempt that brought no answer.
+struct Failed {
+    refusal: Refusal,
+    end: End<'static>,
+}
+
+impl Failed {
+    fn new(refusal: Refusal, end: End<'static>) -> Self {
+        Self { refusal, end }
+    }
+}
+
+impl<'e> Way<'e> {
+    /// To the backend at a place of a rule, or, without one, to the pod that was dialled.
+    pub fn new(
+        exchange: &'e Exchange,
+        chosen: Option<(&'e Arc<HttpRule>, usize)>,
+        outline: Outline,
+    ) -> Result<Self, Refusal> {
+        let (snapshot, arrival) = (&exchange.snapshot, &exchange.arrival);
+        let backend = chosen.and_then(|(rule, place)| judge::backends(rule).get(place));
+        let backends = match backend {
+            Some(backend) => Backends::of(snapshot, arrival, backend)?,
+            None => Backends::dialled(snapshot, arrival)?,
+        };
+        let (rule, backend) = (chosen.map(|chosen| chosen.0), chosen.map(|chosen| chosen.1));
+        Ok(Self { exchange, rule, backend, backends, outline })
+    }
+
+    /// Makes attempts until one is answered for good.
+    pub async fn travel(self, body: Incoming, record: &mut Record) -> Result<Theirs, Refusal> {
+        let (retry, timeout) = match self.rule {
+            Some(rule) => (rule.retry.clone(), rule.timeout),
+            None => (None, None),
+        };
+        let mut plan = Plan::new(retry, timeout, record.begun);
+        let replay =
+            (!body.is_end_stream()).then(|| Replay::new(body, if plan.may_retry() { REPLAYED } else { 0 }));
+        record.service = self.backends.balancer().map(|balancer| balancer.cluster().key().service.clone());
+        loop {
+            record.attempts = plan.begin();
+            let attempted = self.attempt(replay.as_ref(), &mut plan, record).await;
+            let at_hand = replay.as_ref().is_none_or(Replay::at_hand);
+            let end = match &attempted {
+                Ok(theirs) => {
+                    End::Answered { status: theirs.answer.status(), headers: theirs.answer.headers() }
+                }
+                Err(failed) => failed.end,
+            };
+            match self.judge(&mut plan, &end, at_hand) {
+                Verdict::Again(wait) => {
+                    drop(attempted);
+                    tokio::time::sleep(wait).await;
+                }
+                Verdict::Stop(_why) => {
+                    if let Some(replay) = &replay {
+                        replay.release();
+                    }
+                    return attempted.map_err(|failed| failed.refusal);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, plan: &mut Plan, end: &End<'_>, at_hand: bool) -> Verdict {
+        let balancer = self.backends.balancer();
+        let none = Arc::<Limits>::default();
+        let limits = balancer.map_or(&none, |balancer| &balancer.cluster().limits);
+        let most = self.backends.policy().and_then(|policy| policy.max_retries);
+        plan.judge(end, at_hand, Budget { limits, most }, &mut rand::rng())
+    }
+
+    /// One attempt: select → authorize S → upstream.
+    async fn attempt(
+        &self,
+        replay: Option<&Replay<Incoming>>,
+        plan: &mut Plan,
+        record: &mut Record,
+    ) -> Result<Theirs, Failed> {
+        let exchange = self.exchange;
+        let unsent = |refusal: Refusal| Failed::new(refusal, End::NoConnection);
+        let endpoint = self.backends.choose(plan.tried(), exchange.arrival.dialled.ip()).map_err(unsent)?;
+        let pod = endpoint.pod();
+        if let Some(uid) = &pod {
+            plan.sent_to(uid);
+            judge::endpoint(&exchange.snapshot, &exchange.arrival, (uid, endpoint.at), Some(&self.outline))
+                .map_err(|denied| Failed::new(denied.into(), End::Denied))?;
+        }
+        record.endpoint = Some(endpoint.peer.workload().clone());
+        record.upstream = Some(endpoint.at);
+        let shape = Shape::of(&self.outline, self.rule, self.backend);
+        let judged = Rc::new(Judged {
+            arrival: exchange.arrival.clone(),
+            head: Some(exchange.head.clone()),
+            endpoint: Some(SentTo { pod, at: endpoint.at, shape: Some(shape) }),
+        });
+        let outcome = self.exchange_with(endpoint, replay, judged, plan).await;
+        if outcome.is_ok() {
+            record.answered = Some(Instant::now());
+        }
+        outcome
+    }
+
+    /// Sends to one endpoint and waits for the head of its answer, within the time for one attempt.
+    async fn exchange_with(
+        &self,
+        endpoint: Endpoint,
+        replay: Option<&Replay<Incoming>>,
+        judged: Rc<Judged>,
+        plan: &Plan,
+    ) -> Result<Theirs, Failed> {
+        let overflow = |overflow| Failed::new(Refusal::Overflow(overflow), End::Overflow);
+        let slot = match self.backends.balancer() {
+            Some(balancer) => {
+                let most = balancer.policy().max_requests;
+                Some(balancer.cluster().limits.take(Kind::Requests, most).map_err(overflow)?)
+            }
+            None => None,
+        };
+        let sending = self.send(&endpoint, replay, &judged);
+        let sent = match plan.try_deadline(Instant::now()) {
+            None => sending.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, sending)
+                .await
+                .unwrap_or_else(|_elapsed| Err(Failed::new(Refusal::TimedOut, End::TryTimedOut))),
+        };
+        self.report(&endpoint, &sent);
+        let (answer, lease) = sent?;
+        let held = Held { lease, pick: endpoint.pick, slot };
+        Ok(Theirs { answer, judged: judged.follow(), held, deadline: plan.deadline() })
+    }
+
+    async fn send(
+        &self,
+        endpoint: &Endpoint,
+        replay: Option<&Replay<Incoming>>,
+        judged: &Rc<Judged>,
+    ) -> Result<(Response<Incoming>, crate::upstream::Lease), Failed> {
+        let target = self.target(endpoint);
+        let body = match replay {
+            None => Outgoing::none(),
+            Some(replay) => {
+                let attempt = replay.attempt().ok_or_else(|| {
+                    Failed::new(
+                        Refusal::Reset("the body is gone".to_owned()),
+                        End::Reset { sent: Sent::Some },
+                    )
+                })?;
+                Outgoing::attempt(attempt, Some(judged.follow()))
+            }
+        };
+        let unspeakable = || Failed::new(Refusal::Unspeakable, End::Denied);
+        let mut request = self.outline.clone().request(target.protocol, body).ok_or_else(unspeakable)?;
+        for _ in 0..STALE {
+            let reached = self.exchange.arrival.world.upstream.reach(&target).await;
+            let line = reached.map_err(|failed| {
+                let refusal = Refusal::from(failed);
+                let end =
+                    if matches!(refusal, Refusal::Overflow(_)) { End::Overflow } else { End::NoConnection };
+                Failed::new(refusal, end)
+            })?;
+            match line.send(request).await {
+                Ok(answered) => return Ok(answered),
+                Err(SendFailed::Unsent(back)) => request = *back,
+                Err(SendFailed::Refused(cause)) => {
+                    return Err(Failed::new(Refusal::Reset(cause.to_string()), End::Refused));
+                }
+                Err(SendFailed::Broke(cause)) => {
+                    let end = End::Reset { sent: Sent::Some };
+                    return Err(Failed::new(Refusal::Reset(chain(&cause)), end));
+                }
+            }
+        }
+        let closed = Refusal::Reset("connections were closed as they were used".to_owned());
+        Err(Failed::new(closed, End::Reset { sent: Sent::Nothing }))
+    }
+
+    fn target(&self, endpoint: &Endpoint) -> Target {
+        let exchange = self.exchange;
+        let policy = self.backends.policy();
+        let second = exchange.head.version >= Version::HTTP_2;
+        let protocol = match self.backends.declared(&exchange.snapshot) {
+            _ if exchange.head.upgrade().is_some() => Protocol::Http1,
+            AppProtocol::Http2 | AppProtocol::Grpc => Protocol::Http2,
+            // gRPC needs HTTP/2 whatever its port calls itself.
+            _ if second && exchange.speaks == Speaks::Grpc => Protocol::Http2,
+            _ if policy.is_some_and(|policy| policy.upgrade_to_h2) => Protocol::Http2,
+            AppProtocol::Unknown if second => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        Target {
+            peer: endpoint.peer.clone(),
+            at: endpoint.at,
+            protocol,
+            cluster: self.backends.balancer().map(|balancer| balancer.cluster().clone()),
+            terms: endpoint::terms(policy, &exchange.arrival.mesh.own.times),
+        }
+    }
+
+    /// Tells the balancer how an attempt ended, as far as the endpoint is to blame.
+    fn report<T>(&self, endpoint: &Endpoint, sent: &Result<(Response<T>, crate::upstream::Lease), Failed>) {
+        let (Some(balancer), Some(pick)) = (self.backends.balancer(), &endpoint.pick) else {
+            return;
+        };
+        let outcome = match sent {
+            Ok((answer, _)) => Outcome::Answered(answer.status().as_u16()),
+            Err(Failed { end: End::TryTimedOut, .. }) => Outcome::TimedOut,
+            Err(Failed { end: End::NoConnection | End::Refused | End::Reset { .. }, .. }) => {
+                Outcome::Unreachable
+            }
+            Err(_) => return,
+        };
+        if let Some(ejection) = balancer.judge(pick, outcome, Instant::now()) {
+            tracing::info!(endpoint = %pick.workload.uid, cause = ?ejection.cause, rest = ?ejection.rest, "endpoint ejected");
+        }
+    }
+}
+
+impl Theirs {
+    /// Its headers, for those who change them.
+    pub fn headers(&mut self) -> &mut HeaderMap {
+        self.answer.headers_mut()
+    }
+
+    /// Passes it on to the client; a switch of protocols joins both sides.
+    pub fn pass(self, upgrade: Option<OnUpgrade>, mut record: Record) -> Response<Answer> {
+        let Self { mut answer, mut judged, held, deadline } = self;
+        // It may have been forbidden while the endpoint thought about it.
+        if judged.is_forbidden() {
+            return Refusal::Forbidden.instead(record);
+        }
+        record.status = answer.status();
+        record.grpc = crate::filter::respond::GrpcStatus::in_headers(answer.headers());
+        if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            return upgrade::pass(answer, upgrade, (judged, held), record);
+        }
+        message::strip(answer.headers_mut());
+        let tail = Tail::new(record, Some(judged), Some(held));
+        answer.map(|body| Answer::streamed(body, deadline, tail))
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

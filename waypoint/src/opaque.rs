@@ -1,0 +1,180 @@
+//! Connections that are not HTTP: T and S once, then bytes both ways until one side ends or a policy forbids it (policy.md
+//! rule 16).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ambit_api::authz::Denied;
+use ambit_api::reason::Reason;
+use ambit_api::route::{Forward, TcpRule};
+use ambit_discovery::view::Snapshot;
+use ambit_transport::hbone::{self, Io};
+use ambit_transport::relay::{Counters, Far, Tally, relay};
+use rand::Rng;
+use tokio::io::AsyncWriteExt;
+use tracing::{debug, info};
+
+use crate::arrive::{Arrival, Bound};
+use crate::balance::Pick;
+use crate::client;
+use crate::endpoint::{self, Backends, Endpoint};
+use crate::judge::{self, Judged, Sent};
+use crate::limits::{Kind, Slot};
+use crate::outlier::Outcome;
+use crate::refuse::Refusal;
+use crate::upstream::{DialFailed, Socket};
+
+/// Endpoints one connection may try before it fails; none has seen a byte of the client's.
+const ATTEMPTS: usize = 3;
+
+/// Why a connection was not carried.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Dial(#[from] DialFailed),
+}
+
+/// The far side of a connection, with what it holds.
+struct Opened {
+    socket: Socket,
+    endpoint: Endpoint,
+    slot: Option<Slot>,
+}
+
+impl From<Denied> for Failed {
+    fn from(denied: Denied) -> Self {
+        Self::Refused(denied.into())
+    }
+}
+
+impl Failed {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Dial(failed) => failed.reason(),
+        }
+    }
+}
+
+/// The life of one connection.
+pub async fn carry(io: Io, arrival: Rc<Arrival>) {
+    let (mut near, first) = io.into_parts();
+    let opened = match open(&arrival).await {
+        Ok(opened) => opened,
+        Err(failed) => {
+            info!(
+                client = %arrival.client,
+                identity = arrival.identity.as_ref().map(tracing::field::display),
+                dialled = %arrival.dialled,
+                reason = %failed.reason(),
+                error = %failed,
+                "connection failed"
+            );
+            near.reset();
+            return;
+        }
+    };
+    let Opened { socket, endpoint, slot } = opened;
+    let judged = Rc::new(Judged {
+        arrival: arrival.clone(),
+        head: None,
+        endpoint: Some(Sent { pod: endpoint.pod(), at: endpoint.at, shape: None }),
+    });
+    let tally = join(near, first, socket, judged).await;
+    debug!(client = %arrival.client, dialled = %arrival.dialled, ?tally, "connection ended");
+    drop((endpoint, slot));
+}
+
+/// Decides about one connection and dials, another endpoint while the failure permits it.
+async fn open(arrival: &Arrival) -> Result<Opened, Failed> {
+    let snapshot = Arc::clone(&arrival.mesh.view.load());
+    judge::target(&snapshot, arrival, None)?;
+    let backends = backends(&snapshot, arrival)?;
+    let slot = match backends.balancer() {
+        Some(balancer) => {
+            let most = balancer.policy().max_connections;
+            Some(balancer.cluster().limits.take(Kind::Connections, most).map_err(Refusal::from)?)
+        }
+        None => None,
+    };
+    let terms = endpoint::terms(backends.policy(), &arrival.mesh.own.times);
+    let mut tried = Vec::new();
+    loop {
+        let endpoint = backends.choose(&tried, arrival.dialled.ip())?;
+        if let Some(uid) = endpoint.pod() {
+            judge::endpoint(&snapshot, arrival, (&uid, endpoint.at), None)?;
+            tried.push(uid);
+        }
+        let dialler = arrival.world.upstream.dialler();
+        match dialler.dial(&endpoint.peer, endpoint.at, terms.connect).await {
+            Ok(socket) => return Ok(Opened { socket, endpoint, slot }),
+            Err(failed) => {
+                report(&backends, endpoint.pick.as_ref());
+                if !failed.reason().retryable() || tried.len() >= ATTEMPTS || backends.balancer().is_none() {
+                    return Err(failed.into());
+                }
+            }
+        }
+    }
+}
+
+fn report(backends: &Backends, pick: Option<&Pick>) {
+    if let (Some(balancer), Some(pick)) = (backends.balancer(), pick) {
+        balancer.judge(pick, Outcome::Unreachable, tokio::time::Instant::now());
+    }
+}
+
+/// Where the routes for connections lead.
+fn backends(snapshot: &Arc<Snapshot>, arrival: &Arrival) -> Result<Backends, Refusal> {
+    let Bound::Service(key) = &arrival.bound else {
+        return Backends::dialled(snapshot, arrival);
+    };
+    let service = snapshot.waypoint.services.get(key).ok_or(Refusal::Unready)?;
+    let client = client::of(arrival, snapshot);
+    let rule: &Arc<TcpRule> =
+        service.tcp.find(arrival.dialled.ip(), arrival.dialled.port(), &client).ok_or(Refusal::NoRoute)?;
+    Backends::of(snapshot, arrival, choose(&rule.forward)?)
+}
+
+fn choose(forward: &Forward) -> Result<&ambit_api::route::Backend, Refusal> {
+    if forward.total() == 0 {
+        return Err(Refusal::NoBackend);
+    }
+    let backend = forward.choose(rand::rng().random_range(0..forward.total())).ok_or(Refusal::NoBackend)?;
+    match &backend.broken {
+        Some(broken) => Err(Refusal::Broken { status: broken.status, why: broken.why.clone() }),
+        None => Ok(backend),
+    }
+}
+
+/// Carries bytes until both sides have ended, or a policy or the end of the process cuts them.
+async fn join(
+    mut near: hbone::Stream,
+    first: bytes::Bytes,
+    far: Socket,
+    judged: Rc<Judged>,
+) -> Option<Tally> {
+    let mesh = judged.arrival.mesh.clone();
+    let idle = mesh.settings.data.times.idle;
+    let counters = Counters::default();
+    let until = async {
+        tokio::select! {
+            reason = judged.follow().forbidden() => reason,
+            () = mesh.drain.forced() => Reason::Draining,
+        }
+    };
+    match far {
+        Socket::Tunnel(far) => Some(hbone::join((near, first), far, &counters, until, idle).await),
+        Socket::Plain(mut far) => {
+            // The first bytes were looked at to find out what is spoken.
+            if far.write_all(&first).await.is_err() {
+                near.reset();
+                return None;
+            }
+            near.release(first.len());
+            Some(relay(far, Far::Hbone(near), &counters, until, idle).await)
+        }
+    }
+}
