@@ -128,6 +128,7 @@ fn of_rule(ctx: &Context<'_>, object: &ObjectRef, one: &DestinationRule, facts: 
         for gateway in viewed {
             let merged = destination::Merged::new(ctx, service, &gateway.namespace);
             if merged.rules.iter().any(|(key, _)| **key == own) {
+                shadowed(&own, one, &merged, &mut findings);
                 findings.enforced.push((gateway, service.clone()));
             } else {
                 let why = match merged.rules.first() {
@@ -142,6 +143,24 @@ fn of_rule(ctx: &Context<'_>, object: &ObjectRef, one: &DestinationRule, facts: 
         empty_subsets(ctx, service, one, facts, &mut findings);
     }
     findings.condition(("HostNotFound", "its host is no Service"))
+}
+
+/// What of a DestinationRule does not count because an older one says it too.
+fn shadowed(own: &Key, one: &DestinationRule, merged: &destination::Merged<'_>, findings: &mut Findings) {
+    for (key, older) in merged.rules.iter().take_while(|(key, _)| **key != *own) {
+        let mut say = |what: &str| {
+            let text =
+                format!("{what} of DestinationRule {}/{} counts, which is older", key.namespace, key.name);
+            findings.remarks.insert(text);
+        };
+        if one.spec.traffic_policy.is_some() && older.spec.traffic_policy.is_some() {
+            say("trafficPolicy");
+        }
+        let twice = |name: &str| older.spec.subsets.iter().any(|subset| subset.name == name);
+        for subset in one.spec.subsets.iter().filter(|subset| twice(&subset.name)) {
+            say(&format!("subset {}", subset.name));
+        }
+    }
 }
 
 fn empty_subsets(
@@ -171,6 +190,12 @@ impl Findings {
         services: &BTreeSet<Key>,
         facts: &Facts<'_>,
     ) {
+        let why = match object.kind {
+            Kind::VirtualService => {
+                "a waypoint obeys those of its own and the Service's namespace that it may see"
+            }
+            _ => "it is not attached, as Accepted says",
+        };
         let served: Vec<&Key> = services.iter().filter(|key| ctx.served(key).is_some()).collect();
         for service in served.iter().take(LOOKED_AT) {
             let gateway = (facts.waypoint)(service);
@@ -184,11 +209,7 @@ impl Findings {
             match gateway {
                 None => self.bare.push((*service).clone()),
                 Some(gateway) if counts => self.enforced.push((gateway, (*service).clone())),
-                Some(_) => {
-                    let why =
-                        "a waypoint obeys what is of its own or the Service's namespace and exported to it";
-                    self.elsewhere.push(((*service).clone(), why.to_owned()));
-                }
+                Some(_) => self.elsewhere.push(((*service).clone(), why.to_owned())),
             }
         }
         if served.len() > LOOKED_AT {
@@ -246,7 +267,7 @@ impl Findings {
                 (false, ..) if !self.remarks.is_empty() => (ConditionStatus::True, "EnforcedWithWarnings"),
                 (false, ..) => (ConditionStatus::True, "Waypoint"),
                 (true, false, _) => (ConditionStatus::False, "WaypointRequired"),
-                (true, true, false) => (ConditionStatus::False, "Overridden"),
+                (true, true, false) => (ConditionStatus::False, "NotHere"),
                 (true, true, true) => {
                     parts.insert(0, none.1.to_owned());
                     (ConditionStatus::False, none.0)

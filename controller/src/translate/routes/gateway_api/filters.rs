@@ -115,7 +115,10 @@ fn forward(place: &Place<'_>, route: &Route<'_>, at: usize, draft: &mut Draft) -
     let mut one = |backend: &Backend| {
         let found = resolve(place, &route.object, &backend.object);
         let mut wire = found.unwrap_or_else(|why| {
-            draft.remark(&route.object, format!("rules[{at}]: {}; its requests get {BROKEN}", why.text));
+            if backend.weight > 0 {
+                let text = format!("rules[{at}]: {}; its requests get {BROKEN}", why.text);
+                draft.remark(&route.object, text);
+            }
             broken(BROKEN, why.text)
         });
         wire.weight = backend.weight;

@@ -10,6 +10,8 @@ use ambit_api::wire::waypoint::{
     PortPolicy, Redirect, TcpMatch, TcpRule, Text, TrafficPolicy, http_rule, redirect, traffic_policy,
 };
 
+use super::super::retry::built_in;
+
 /// `key=value` for every pair whose value says something.
 fn parts(pairs: &[(&str, String)]) -> String {
     let said = pairs.iter().filter(|(_, value)| !value.is_empty() && value != "0" && value != "false");
@@ -120,7 +122,9 @@ pub(super) fn http(rule: &HttpRule, out: &mut String) {
     }
     let rewrite = rule.rewrite.as_ref();
     let fault = rule.fault.unwrap_or_default();
-    let retry = rule.retry.clone().unwrap_or_default();
+    // What is said nowhere is shown nowhere.
+    let retry = rule.retry.clone().filter(|retry| *retry != built_in()).unwrap_or_default();
+    let never = rule.retry.as_ref().is_none_or(|retry| retry.attempts == 0);
     let statuses: Vec<String> = retry.statuses.iter().map(u32::to_string).collect();
     let said = [
         (
@@ -151,7 +155,7 @@ pub(super) fn http(rule: &HttpRule, out: &mut String) {
         (
             "retry",
             vec![
-                ("attempts", retry.attempts.to_string()),
+                ("attempts", if never { "never".to_owned() } else { retry.attempts.to_string() }),
                 ("per-try-ms", retry.per_try_timeout_ms.to_string()),
                 ("on", retry.on.join(",")),
                 ("statuses", statuses.join(",")),

@@ -29,8 +29,7 @@ pub(super) fn of_rule(
         if !one.gateways.is_empty() && !is_of_mesh(&one.gateways) {
             draft.remark(object, format!("{place} is for gateways only, which nothing serves yet"));
         } else if one.headers.keys().chain(one.without_headers.keys()).any(|name| name.starts_with(CLAIMS)) {
-            let text = format!("{place}: token claims are not read yet, so the condition is never met");
-            draft.remark(object, text);
+            draft.not_yet(object, format!("{place}.headers (token claims; the condition is never met)"));
         } else {
             remark_ignored(one, &place, object, draft);
             kept.push(condition(one));
