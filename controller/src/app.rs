@@ -30,7 +30,8 @@ use crate::pipeline::{Pipeline, Settled, Taken, Translate};
 use crate::rpc::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use crate::rpc::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use crate::settings::Settings;
-use crate::snapshot::{Resources, Snapshot};
+use crate::snapshot::{Resources, Snapshot, WaypointResources};
+use crate::staging;
 use crate::translate::{Names, Translator};
 use crate::write_back::Backlog;
 use crate::xds::metrics::ServerMetrics;
@@ -144,7 +145,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.map_err(|cause| AppError::Listen { address: settings.listen, cause })?;
     tracing::info!(address = %settings.listen, "serving xDS and CA");
-    let mesh = Mesh { gate, authority, snapshots, proxies };
+    let mesh = Mesh { gate, authority, snapshots: staged(snapshots, &proxies).await?, proxies };
     let stop = async move {
         let _ = shutdown_or(&quit).await;
     };
@@ -153,6 +154,18 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
         ended = serve(mesh, listener, &settings, stop) => ended,
         _ = &mut pipeline => Err(AppError::SourceEnded),
     }
+}
+
+/// What proxies are told of the snapshots, from the first complete one on.
+async fn staged(
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    proxies: &Proxies,
+) -> Result<watch::Receiver<Arc<Snapshot>>, AppError> {
+    let (sender, mut told) = watch::channel(Arc::new(Snapshot::default()));
+    spawn("staging", staging::run(snapshots, sender, proxies.clone()));
+    // Nothing is told before this is, however empty: a proxy would take it for deletions.
+    told.wait_for(|told| told.step > 0).await.map_err(|_| AppError::SourceEnded)?;
+    Ok(told)
 }
 
 /// Serves the gRPC port until `stop`, then lets streams end for the drain time.
@@ -248,10 +261,23 @@ impl Shown {
                 .map(|one| serde_json::json!({"name": one.name, "version": one.version}))
                 .collect::<Vec<_>>()
         };
+        let waypoint = |own: &WaypointResources| {
+            serde_json::json!({
+                "account": own.account.to_string(),
+                "gateway": list(&own.gateway),
+                "services": list(&own.services),
+                "destinations": list(&own.destinations),
+                "workloads": list(&own.workloads),
+                "policies": list(&own.policies),
+            })
+        };
+        let waypoints: serde_json::Map<_, _> =
+            snapshot.waypoints.iter().map(|(gateway, own)| (gateway.to_string(), waypoint(own))).collect();
         serde_json::json!({
             "generation": snapshot.generation,
             "addresses": list(&snapshot.addresses),
             "authorizations": list(&snapshot.authorizations),
+            "waypoints": waypoints,
             "settings": rows,
         })
     }

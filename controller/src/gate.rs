@@ -1,4 +1,4 @@
-//! The one door in front of both gRPC services: token → caller → node proxy. Each refusal is logged with its reason.
+//! The one door in front of both gRPC services: token → caller → proxy. Each refusal is logged with its reason.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use crate::ca::grant::{self, NodeProxy, Refused, Rules};
+use crate::ca::grant::{self, Proxy, Refused, Rules, Waypoints};
 use crate::ca::pods::Pods;
 use crate::ca::tokens::{Account, Caller, TokenError, Verifier};
 use crate::xds::metrics::{ServerMetrics, Service};
@@ -23,7 +23,7 @@ pub struct Gate {
     pub verifier: Verifier,
     /// Accounts of node proxies.
     pub trusted: Vec<Account>,
-    /// Pods and trust domain; written by the task that reads the source.
+    /// Pods, waypoints and trust domain; written by the task that reads the source.
     pub facts: Arc<RwLock<Facts>>,
     /// Counts refusals.
     pub metrics: ServerMetrics,
@@ -34,6 +34,8 @@ pub struct Gate {
 pub struct Facts {
     /// The pods.
     pub pods: Pods,
+    /// The accepted waypoints.
+    pub waypoints: Waypoints,
     /// The mesh's trust domain.
     pub trust_domain: TrustDomain,
     /// Told of every change.
@@ -58,13 +60,13 @@ impl Gate {
         self.verifier.verify(header, SystemTime::now())
     }
 
-    /// Whether the caller is a node proxy.
-    pub fn node_proxy(&self, metadata: &MetadataMap) -> Result<NodeProxy, Turned> {
+    /// Which proxy calls.
+    pub fn proxy(&self, metadata: &MetadataMap) -> Result<Proxy, Turned> {
         let caller = self.caller(metadata)?;
-        Ok(self.with_rules(|rules| grant::node_proxy(&caller, None, rules))?)
+        Ok(self.with_rules(|rules| grant::proxy(&caller, None, rules))?)
     }
 
-    /// Resolves when a caller that was let in would not be any more: its token has ended, or its pod.
+    /// Resolves when a caller that was let in would not be any more: its token has ended, its pod, or its Gateway.
     pub async fn revoked(&self, caller: &Caller) -> Turned {
         let mut changes = self.changes();
         loop {
@@ -72,7 +74,7 @@ impl Gate {
             let Ok(left) = caller.expires.duration_since(now) else {
                 return TokenError::Expired(now.duration_since(caller.expires).unwrap_or_default()).into();
             };
-            if let Err(why) = self.with_rules(|rules| grant::node_proxy(caller, None, rules)) {
+            if let Err(why) = self.with_rules(|rules| grant::proxy(caller, None, rules)) {
                 return why.into();
             }
             // The clock may jump. A change that comes while we look is seen by the next wait.
@@ -104,7 +106,8 @@ impl Gate {
     /// Runs a decision on the pods of this moment.
     pub fn with_rules<T>(&self, decide: impl FnOnce(Rules<'_>) -> T) -> T {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-        decide(Rules { trusted: &self.trusted, trust_domain: &facts.trust_domain, pods: &facts.pods })
+        let Facts { pods, waypoints, trust_domain, .. } = &*facts;
+        decide(Rules { trusted: &self.trusted, waypoints, trust_domain, pods })
     }
 
     /// Logs and counts a refusal, and makes the answer to it: the same code for every reason, as Istio's clients expect.
@@ -164,6 +167,7 @@ mod tests {
             uid: format!("u-{name}"),
             service_account: account.to_owned(),
             node: "n1".to_owned(),
+            waypoint: None,
             phase: Phase::Live,
         }
     }
@@ -212,6 +216,20 @@ mod tests {
             assert_eq!(revoked.await.label(), "pod_gone");
         }
         change(&gate, |pods| pods.insert(pod("z", "ztunnel")));
+        // A waypoint is out with its Gateway.
+        let replica = PodFact { waypoint: Some("wp".to_owned()), ..pod("wp-1", "wp") };
+        let account = Account { namespace: "mesh".to_owned(), name: "wp".to_owned() };
+        let bound = BoundPod { name: "wp-1".to_owned(), uid: "u-wp-1".to_owned() };
+        let waypoint = Caller { account: account.clone(), pod: bound, ..caller.clone() };
+        gate.facts.write().unwrap().waypoints.insert(account, "mesh/wp".into());
+        change(&gate, |pods| pods.insert(replica));
+        {
+            let mut revoked = pin!(gate.revoked(&waypoint));
+            pending(&mut revoked).await;
+            gate.facts.write().unwrap().waypoints.clear();
+            change(&gate, |_| ());
+            assert_eq!(revoked.await.label(), "application_token");
+        }
         caller.expires = SystemTime::now() + Duration::from_millis(5);
         assert_eq!(gate.revoked(&caller).await.label(), "token_expired");
     }

@@ -9,6 +9,7 @@ pub mod pipeline;
 pub mod rpc;
 pub mod settings;
 pub mod snapshot;
+pub mod staging;
 pub mod status;
 pub mod translate;
 pub mod write_back;

@@ -4,11 +4,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ambit_crds::kind::Kind;
+use ambit_crds::meta::ObjectMeta;
 use ambit_crds::object::Object;
 use ambit_crds::source::SourceEvent;
 use ambit_process::readiness::Hold;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::ca::grant::Waypoints;
 use crate::ca::pods::{Phase, PodFact};
 use crate::gate::Facts;
 use crate::objects::{Change, Inbox};
@@ -16,6 +18,15 @@ use crate::snapshot::Snapshot;
 
 /// A batch is closed when it has grown to this, so that a flood is told in parts.
 const MAX_BATCH: usize = 10_000;
+
+/// Label: who manages a gateway's objects.
+const MANAGED: &str = "gateway.istio.io/managed";
+
+/// Its value on what our controller makes for waypoints.
+const MANAGED_BY_US: &str = "ambit.mesh-waypoint-controller";
+
+/// Label: the Gateway that an object belongs to.
+const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// Takes changes and returns the snapshot after them.
 pub trait Translate: Send {
@@ -107,6 +118,7 @@ impl<T: Translate> Pipeline<T> {
         if !changes.is_empty() {
             self.note(&changes);
             let snapshot = self.translate.take(changes);
+            self.note_waypoints(&snapshot);
             self.snapshots.send_if_modified(|held| {
                 let changed = held.generation != snapshot.generation;
                 *held = snapshot;
@@ -118,6 +130,20 @@ impl<T: Translate> Pipeline<T> {
         {
             // Nobody waiting means that we are stopping already.
             let _ = listed.send(hold);
+        }
+    }
+
+    /// The accepted waypoints come out of the translation, and are known here before any proxy hears of them.
+    fn note_waypoints(&self, snapshot: &Snapshot) {
+        if self.snapshots.borrow().waypoints.ptr_eq(&snapshot.waypoints) {
+            return;
+        }
+        let accounts = snapshot.waypoints.iter().map(|(gateway, own)| (own.account.clone(), gateway.clone()));
+        let waypoints: Waypoints = accounts.collect();
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        if facts.waypoints != waypoints {
+            facts.waypoints = waypoints;
+            facts.changed.send_replace(());
         }
     }
 
@@ -133,6 +159,7 @@ impl<T: Translate> Pipeline<T> {
                         uid: pod.meta.uid.clone(),
                         service_account: pod.service_account().to_owned(),
                         node: pod.spec.node_name.clone(),
+                        waypoint: replica_of(&pod.meta),
                         phase: if pod.is_terminal() { Phase::Terminal } else { Phase::Live },
                     }),
                     Object::MeshConfig(mesh) => facts.trust_domain = mesh.spec.trust_domain.clone(),
@@ -146,6 +173,12 @@ impl<T: Translate> Pipeline<T> {
         }
         facts.changed.send_replace(());
     }
+}
+
+/// The Gateway that a pod is labelled as a replica of, by our controller's labels (policy.md rule 2).
+fn replica_of(meta: &ObjectMeta) -> Option<String> {
+    let ours = meta.label(MANAGED) == Some(MANAGED_BY_US);
+    meta.label(GATEWAY).filter(|_| ours).map(str::to_owned)
 }
 
 /// Whether the first listing is complete.

@@ -76,6 +76,22 @@ pub struct WaypointResources {
     pub policies: Resources,
 }
 
+/// A point in what proxies are told: steps within a generation count too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// The newest generation that is told in full.
+    pub generation: u64,
+    /// The publication.
+    pub step: u64,
+}
+
+impl Snapshot {
+    /// When it is told.
+    pub fn moment(&self) -> Moment {
+        Moment { generation: self.generation, step: self.step }
+    }
+}
+
 impl WaypointResources {
     /// A waypoint of this account that is told nothing yet.
     pub fn new(account: Account) -> Self {

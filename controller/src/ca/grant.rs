@@ -1,12 +1,17 @@
 //! Who may have which certificate. Pure: a table of who asks, what for, and which pods exist.
 //!
-//! Only node proxies get certificates, and only for service accounts of live pods on their own node. An application's
-//! own token gets nothing: in an ambient mesh a pod's key never leaves its node's proxy.
+//! A node proxy gets certificates for service accounts of live pods on its own node, but never a waypoint's. A waypoint gets
+//! its own, by the token of its own pod (policy.md rules 1 and 2). An application's own token gets nothing: in an ambient
+//! mesh a pod's key never leaves its node's proxy.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use ambit_api::identity::{Identity, TrustDomain};
 
-use super::pods::{Phase, Pods};
+use super::pods::{Phase, PodFact, Pods};
 use super::tokens::{Account, Caller};
+use crate::xds::Audience;
 
 /// Proof that a caller is a node proxy, on a node that we know for certain. Only this module makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +19,27 @@ pub struct NodeProxy {
     node: String,
     pod: String,
 }
+
+/// Proof that a caller is a replica of an accepted waypoint. Only this module makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaypointProxy {
+    gateway: Arc<str>,
+    account: Account,
+    node: String,
+    pod: String,
+}
+
+/// A caller that is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// A node's.
+    Node(NodeProxy),
+    /// A waypoint's.
+    Waypoint(WaypointProxy),
+}
+
+/// The accepted waypoints: `namespace/name` of the Gateway by the service account that was made for it.
+pub type Waypoints = HashMap<Account, Arc<str>>;
 
 /// Proof that an identity may be signed for a caller. Only this module makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +102,32 @@ pub enum Refused {
         /// Where the pod runs.
         found: String,
     },
+    /// A waypoint's account, but another pod than a replica of it.
+    #[error("pod {namespace}/{pod} has the account of waypoint {gateway}, but is none of its replicas")]
+    NoReplica {
+        /// The pod's namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+        /// The Gateway, `namespace/name`.
+        gateway: Arc<str>,
+    },
+    /// A node asks for a waypoint's identity.
+    #[error("{asked} is the identity of waypoint {gateway}, which no node may impersonate")]
+    Impersonation {
+        /// What was asked for.
+        asked: Identity,
+        /// The Gateway, `namespace/name`.
+        gateway: Arc<str>,
+    },
+    /// A waypoint asks for somebody else's identity.
+    #[error("waypoint {gateway} may have its own identity alone, not {asked}")]
+    OtherIdentity {
+        /// What was asked for.
+        asked: Identity,
+        /// The Gateway, `namespace/name`.
+        gateway: Arc<str>,
+    },
     /// Nothing was asked for.
     #[error("a node proxy must name the identity to impersonate")]
     NothingAsked,
@@ -102,21 +154,37 @@ pub enum Refused {
 pub struct Rules<'a> {
     /// Accounts of node proxies.
     pub trusted: &'a [Account],
+    /// Accounts of waypoints.
+    pub waypoints: &'a Waypoints,
     /// Our trust domain.
     pub trust_domain: &'a TrustDomain,
     /// The pods.
     pub pods: &'a Pods,
 }
 
-impl NodeProxy {
+impl Proxy {
     /// The node it runs on, from the pod itself.
     pub fn node(&self) -> &str {
-        &self.node
+        match self {
+            Self::Node(proxy) => &proxy.node,
+            Self::Waypoint(proxy) => &proxy.node,
+        }
     }
 
     /// Its pod, `namespace/name`.
     pub fn pod(&self) -> &str {
-        &self.pod
+        match self {
+            Self::Node(proxy) => &proxy.pod,
+            Self::Waypoint(proxy) => &proxy.pod,
+        }
+    }
+
+    /// What it may ask for.
+    pub fn audience(&self) -> Audience {
+        match self {
+            Self::Node(_) => Audience::Ztunnel,
+            Self::Waypoint(proxy) => Audience::Waypoint(proxy.gateway.clone()),
+        }
     }
 }
 
@@ -137,6 +205,9 @@ impl Refused {
             Self::PodEnded { .. } => "pod_ended",
             Self::OtherAccount { .. } => "other_account",
             Self::OtherNode { .. } => "other_node",
+            Self::NoReplica { .. } => "no_replica",
+            Self::Impersonation { .. } => "impersonation",
+            Self::OtherIdentity { .. } => "other_identity",
             Self::NothingAsked => "nothing_asked",
             Self::TrustDomain { .. } => "trust_domain",
             Self::NotOnNode { .. } => "not_on_node",
@@ -150,26 +221,47 @@ impl Refused {
             Self::PodGone { .. } | Self::PodReplaced { .. } | Self::PodEnded { .. } => {
                 "the pod this token is bound to does not exist any more, or not yet"
             }
-            Self::OtherAccount { .. } | Self::OtherNode { .. } => {
+            Self::OtherAccount { .. } | Self::OtherNode { .. } | Self::NoReplica { .. } => {
                 "the token does not fit the pod it is bound to"
             }
             Self::NothingAsked => "no identity was asked for",
-            Self::TrustDomain { .. } | Self::NotOnNode { .. } => {
+            Self::TrustDomain { .. } | Self::NotOnNode { .. } | Self::Impersonation { .. } => {
                 "this identity may not be issued to this node (see the controller's log)"
             }
+            Self::OtherIdentity { .. } => "a waypoint may have its own identity alone",
         }
     }
 }
 
-/// Whether a caller is a node proxy. `claimed_node` is what it says of itself outside the token, if anything.
-pub fn node_proxy(
+/// Who a caller is. `claimed_node` is what it says of itself outside the token, if anything.
+pub fn proxy(caller: &Caller, claimed_node: Option<&str>, rules: Rules<'_>) -> Result<Proxy, Refused> {
+    let named = || format!("{}/{}", caller.account.namespace, caller.pod.name);
+    if rules.trusted.contains(&caller.account) {
+        let pod = bound_pod(caller, claimed_node, rules)?;
+        return Ok(Proxy::Node(NodeProxy { node: pod.node.clone(), pod: named() }));
+    }
+    let Some(gateway) = rules.waypoints.get(&caller.account) else {
+        return Err(Refused::Application { account: caller.account.clone() });
+    };
+    let pod = bound_pod(caller, claimed_node, rules)?;
+    if pod.waypoint.as_ref().is_none_or(|name| **gateway != *format!("{}/{name}", pod.namespace)) {
+        let (namespace, pod) = (pod.namespace.clone(), pod.name.clone());
+        return Err(Refused::NoReplica { namespace, pod, gateway: gateway.clone() });
+    }
+    Ok(Proxy::Waypoint(WaypointProxy {
+        gateway: gateway.clone(),
+        account: caller.account.clone(),
+        node: pod.node.clone(),
+        pod: named(),
+    }))
+}
+
+/// The living pod that a token is bound to.
+fn bound_pod<'a>(
     caller: &Caller,
     claimed_node: Option<&str>,
-    rules: Rules<'_>,
-) -> Result<NodeProxy, Refused> {
-    if !rules.trusted.contains(&caller.account) {
-        return Err(Refused::Application { account: caller.account.clone() });
-    }
+    rules: Rules<'a>,
+) -> Result<&'a PodFact, Refused> {
     let (namespace, pod) = (caller.account.namespace.clone(), caller.pod.name.clone());
     let Some(found) = rules.pods.get(&namespace, &pod) else {
         return Err(Refused::PodGone { namespace, pod });
@@ -196,25 +288,40 @@ pub fn node_proxy(
             return Err(Refused::OtherNode { claimed: claimed.to_owned(), found: found.node.clone() });
         }
     }
-    Ok(NodeProxy { node: found.node.clone(), pod: format!("{namespace}/{pod}") })
+    Ok(found)
 }
 
-/// Whether a node proxy may have a certificate for `asked`.
-pub fn certificate(
-    proxy: &NodeProxy,
-    asked: Option<&Identity>,
-    rules: Rules<'_>,
-) -> Result<Granted, Refused> {
+/// Whether a proxy may have a certificate for `asked`.
+pub fn certificate(proxy: &Proxy, asked: Option<&Identity>, rules: Rules<'_>) -> Result<Granted, Refused> {
     let asked = asked.ok_or(Refused::NothingAsked)?;
     if asked.trust_domain() != rules.trust_domain {
         return Err(Refused::TrustDomain { asked: asked.clone(), ours: rules.trust_domain.clone() });
     }
-    if proxy.node.is_empty()
-        || rules.pods.running(&proxy.node, asked.namespace(), asked.service_account()) == 0
-    {
-        return Err(Refused::NotOnNode { asked: asked.clone(), node: proxy.node.clone() });
+    match proxy {
+        Proxy::Node(proxy) => impersonated(proxy, asked, rules)?,
+        Proxy::Waypoint(proxy) => own(proxy, asked)?,
     }
     Ok(Granted { identity: asked.clone() })
+}
+
+/// A node proxy may stand for the pods of its node, except for waypoints: a node that is broken into must not become one.
+fn impersonated(proxy: &NodeProxy, asked: &Identity, rules: Rules<'_>) -> Result<(), Refused> {
+    let account =
+        Account { namespace: asked.namespace().to_owned(), name: asked.service_account().to_owned() };
+    if let Some(gateway) = rules.waypoints.get(&account) {
+        return Err(Refused::Impersonation { asked: asked.clone(), gateway: gateway.clone() });
+    }
+    if proxy.node.is_empty() || rules.pods.running(&proxy.node, &account.namespace, &account.name) == 0 {
+        return Err(Refused::NotOnNode { asked: asked.clone(), node: proxy.node.clone() });
+    }
+    Ok(())
+}
+
+fn own(proxy: &WaypointProxy, asked: &Identity) -> Result<(), Refused> {
+    if asked.namespace() == proxy.account.namespace && asked.service_account() == proxy.account.name {
+        return Ok(());
+    }
+    Err(Refused::OtherIdentity { asked: asked.clone(), gateway: proxy.gateway.clone() })
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct PodFact {
     pub service_account: String,
     /// The node it runs on; empty when not scheduled.
     pub node: String,
+    /// The Gateway in its namespace that it is labelled as a replica of, as our controller labels them.
+    pub waypoint: Option<String>,
     /// Whether its containers have ended for good.
     pub phase: Phase,
 }
@@ -65,7 +67,7 @@ impl Pods {
         self.by_name.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// How many live pods of a service account run on a node.
+    /// How many live pods of a service account run on a node, not counting replicas of waypoints: they speak for themselves.
     pub fn running(&self, node: &str, namespace: &str, service_account: &str) -> usize {
         let place = (node.to_owned(), namespace.to_owned(), service_account.to_owned());
         self.running.get(&place).copied().unwrap_or(0)
@@ -73,6 +75,6 @@ impl Pods {
 }
 
 fn place(pod: &PodFact) -> Option<(String, String, String)> {
-    let counts = pod.phase == Phase::Live && !pod.node.is_empty();
+    let counts = pod.phase == Phase::Live && !pod.node.is_empty() && pod.waypoint.is_none();
     counts.then(|| (pod.node.clone(), pod.namespace.clone(), pod.service_account.clone()))
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::authority::{Authority, SignError};
-use super::grant::{self, Granted, NodeProxy, Refused, Rules};
+use super::grant::{self, Granted, Proxy, Refused, Rules};
 use crate::gate::{Gate, Turned};
 use crate::rpc::auth::istio_certificate_service_server::IstioCertificateService;
 use crate::xds::metrics::Service;
@@ -36,7 +36,7 @@ impl Certificates {
     }
 
     /// A node may hear of its pod before we do: such a request waits a moment, as long as not too many do.
-    async fn granted(&self, proxy: &NodeProxy, asked: Option<&Identity>) -> Result<Granted, Refused> {
+    async fn granted(&self, proxy: &Proxy, asked: Option<&Identity>) -> Result<Granted, Refused> {
         let decide = |rules: Rules<'_>| grant::certificate(proxy, asked, rules);
         match self.gate.with_rules(decide) {
             Err(why @ Refused::NotOnNode { .. }) => match self.waiting.try_acquire() {
@@ -66,7 +66,7 @@ impl IstioCertificateService for Certificates {
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let refuse = |why: Turned| self.gate.turn_away(Service::Certificates, &why);
-        let proxy = self.gate.node_proxy(request.metadata()).map_err(refuse)?;
+        let proxy = self.gate.proxy(request.metadata()).map_err(refuse)?;
         let asked = asked(request.get_ref());
         let granted = self.granted(&proxy, asked.as_ref()).await.map_err(|why| refuse(why.into()))?;
         let ttl = u64::try_from(request.get_ref().validity_duration).ok().map(Duration::from_secs);

@@ -121,9 +121,5 @@ impl Drop for Connected {
 }
 
 fn labels(kind: Kind) -> TypeLabels {
-    let r#type = match kind {
-        Kind::Address => "Address",
-        Kind::Authorization => "Authorization",
-    };
-    TypeLabels { r#type }
+    TypeLabels { r#type: kind.name() }
 }

@@ -1,13 +1,13 @@
-//! What one proxy must be told to get from what it holds to a snapshot: three steps in the order of policy.md rule 15.
+//! What one proxy must be told to get from what it holds to a snapshot, in steps.
 //!
-//! Authorizations that are new or changed, then Addresses, then Authorizations that are gone. Each step waits for the
-//! proxy's answer to the one before, so a workload never arrives before the policies that protect it, and a policy
+//! What is new or changed goes out in the order of [`Kind`], then what is gone in the opposite order. Each step waits for
+//! the proxy's answer to the one before, so a workload never arrives before the policies that protect it, and a policy
 //! never goes before the workloads that name it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::Kind;
+use super::{Audience, Kind};
 use crate::snapshot::{Resource, Resources, Snapshot};
 
 /// Most resources in one response.
@@ -82,6 +82,7 @@ impl Pass {
     /// Compares. `first`: kinds that were never answered get a response even if it is empty, since a proxy becomes ready
     /// by it.
     pub fn plan(
+        audience: &Audience,
         snapshot: Arc<Snapshot>,
         subscriptions: &BTreeMap<Kind, Subscription>,
         known: &BTreeMap<Kind, Known>,
@@ -89,12 +90,15 @@ impl Pass {
     ) -> Self {
         let mut pass = Self { snapshot: snapshot.clone(), chunks: VecDeque::new(), targets: Vec::new() };
         let nothing = Known::default();
-        let mut last = Vec::new();
+        let mut removals = Vec::new();
         for (kind, subscription) in subscriptions {
-            let (target, unknown) = subscription.target(kind.of(&snapshot));
+            let Some(all) = audience.resources(*kind, &snapshot) else {
+                continue;
+            };
+            let (target, unknown) = subscription.target(all);
             let mut difference = compare(known.get(kind).unwrap_or(&nothing), &target);
             // What is only unsubscribed is still there: telling the proxy that it is gone would be wrong.
-            difference.removed.retain(|name| !kind.of(&snapshot).contains_key(name.as_str()));
+            difference.removed.retain(|name| !all.contains_key(name.as_str()));
             difference.removed.extend(unknown);
             for name in &subscription.fresh {
                 if let Some(resource) = target.values().find(|resource| answers(resource, name))
@@ -103,22 +107,19 @@ impl Pass {
                     difference.upserts.push(resource.clone());
                 }
             }
-            // Removals of policies are the last step of all; removals of addresses travel with the second.
-            let removed = match kind {
-                Kind::Authorization => {
-                    last = chunks(*kind, Vec::new(), difference.removed);
-                    Vec::new()
-                }
-                Kind::Address => difference.removed,
-            };
-            let mut step = chunks(*kind, difference.upserts, removed);
+            // Removals begin where additions end, so those of the last kind travel with its additions.
+            let turn = subscriptions.keys().next_back() == Some(kind);
+            let (with, after) =
+                if turn { (difference.removed, Vec::new()) } else { (Vec::new(), difference.removed) };
+            removals.push(chunks(*kind, Vec::new(), after));
+            let mut step = chunks(*kind, difference.upserts, with);
             if step.is_empty() && first.contains(kind) {
                 step.push(Chunk { kind: *kind, resources: Vec::new(), removed: Vec::new() });
             }
             pass.chunks.extend(step);
             pass.targets.push((*kind, target));
         }
-        pass.chunks.extend(last);
+        pass.chunks.extend(removals.into_iter().rev().flatten());
         pass
     }
 

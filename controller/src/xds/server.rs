@@ -14,10 +14,11 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::Audience;
 use super::metrics::{Connected, Service};
 use super::session::{Effect, Input, Session};
 use super::syncz::{Entry, Proxies, Proxy};
-use crate::ca::grant::{self, NodeProxy};
+use crate::ca::grant;
 use crate::ca::tokens::Caller;
 use crate::gate::{Gate, Turned};
 use crate::rpc::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
@@ -42,6 +43,7 @@ pub struct Discovery {
 struct Serving {
     gate: Arc<Gate>,
     caller: Caller,
+    audience: Audience,
     proxies: Proxies,
     entry: Option<Entry>,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
@@ -74,14 +76,15 @@ impl AggregatedDiscoveryService for Discovery {
     ) -> Result<Response<Responses>, Status> {
         let refuse = |why: Turned| self.gate.turn_away(Service::Discovery, &why);
         let caller = self.gate.caller(request.metadata()).map_err(|why| refuse(why.into()))?;
-        let known = self.gate.with_rules(|rules| grant::node_proxy(&caller, None, rules));
-        known.map_err(|why| refuse(why.into()))?;
+        let known = self.gate.with_rules(|rules| grant::proxy(&caller, None, rules));
+        let audience = known.map_err(|why| refuse(why.into()))?.audience();
         let permit = self.streams.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Status::resource_exhausted("too many proxies are connected"))?;
         let (responses, outgoing) = mpsc::channel(RESPONSES);
         let stream = Serving {
             gate: self.gate.clone(),
             caller,
+            audience,
             proxies: self.proxies.clone(),
             entry: None,
             responses,
@@ -101,7 +104,7 @@ impl Serving {
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
     ) {
         let latest = snapshots.borrow_and_update().clone();
-        let mut session = Session::new(latest);
+        let mut session = Session::new(self.audience.clone(), latest);
         let (gate, caller) = (self.gate.clone(), self.caller.clone());
         let mut revoked = pin!(gate.revoked(&caller));
         loop {
@@ -146,7 +149,7 @@ impl Serving {
             return Some(());
         }
         let claimed = request.node.as_ref().and_then(|node| text(node, "NODE_NAME"));
-        match self.gate.with_rules(|rules| grant::node_proxy(&self.caller, claimed.as_deref(), rules)) {
+        match self.gate.with_rules(|rules| grant::proxy(&self.caller, claimed.as_deref(), rules)) {
             Ok(proxy) => {
                 self.entry = Some(self.enter(&proxy, request.node.as_ref()));
                 Some(())
@@ -160,11 +163,11 @@ impl Serving {
         }
     }
 
-    fn enter(&self, proxy: &NodeProxy, node: Option<&Node>) -> Entry {
+    fn enter(&self, proxy: &grant::Proxy, node: Option<&Node>) -> Entry {
         let version = node.and_then(|node| text(node, "AMBIT_VERSION")).unwrap_or_default();
         tracing::info!(node = proxy.node(), proxy = proxy.pod(), %version, "proxy connected");
         let (node, pod) = (proxy.node().to_owned(), proxy.pod().to_owned());
-        self.proxies.enter(Proxy { node, pod, version, ..Proxy::default() })
+        self.proxies.enter(Proxy { node, pod, version, ..Proxy::new(&self.audience) })
     }
 
     /// Does what the session says; `false` ends the stream.
@@ -187,7 +190,7 @@ impl Serving {
                     tracing::warn!(proxy = self.caller.pod.name, %kind, message, "proxy refused resources");
                     entry.nacked(kind, message);
                 }
-                Effect::Acknowledged(generation) => entry.acknowledged(generation),
+                Effect::Acknowledged(moment) => entry.acknowledged(moment),
                 Effect::Overdue(kind) => {
                     tracing::warn!(proxy = self.caller.pod.name, %kind, "proxy has not answered; its next steps wait");
                     entry.overdue(kind);

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use ambit_api::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as WireResource};
 use prost_types::Any;
 
-use super::Kind;
 use super::pass::{Chunk, Known, Pass, Scope, Subscription};
-use crate::snapshot::{Resource, Snapshot};
+use super::{Audience, Kind};
+use crate::snapshot::{Moment, Resource, Snapshot};
 
 /// A proxy that has not answered after this is overdue: nobody else waits for it any longer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Addresses are not sent to a stream that does not ask for Authorizations: it would serve pods without their policies.
-/// (Ztunnels, Istio's too, ask for both at once.) It is sent away after this, so that somebody notices.
+/// Nothing is sent to a stream that does not ask for policies too: it would serve pods without them.
+/// (Ztunnels, Istio's too, ask for everything at once.) It is sent away after this, so that somebody notices.
 pub const POLICIES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A stream may ask for this many names one by one.
@@ -30,12 +30,13 @@ const MAX_MESSAGE_BYTES: usize = 1_024;
 /// One stream.
 #[derive(Debug)]
 pub struct Session {
+    audience: Audience,
     subscriptions: BTreeMap<Kind, Subscription>,
     known: BTreeMap<Kind, Known>,
     unanswered: BTreeSet<Kind>,
     opened: Option<Instant>,
     latest: Arc<Snapshot>,
-    done: Option<u64>,
+    done: Option<Moment>,
     pass: Option<Pass>,
     waiting: Option<Waiting>,
     changed: Dirty,
@@ -72,8 +73,8 @@ pub enum Effect {
         /// What the proxy says.
         message: String,
     },
-    /// The proxy has answered everything up to this generation.
-    Acknowledged(u64),
+    /// The proxy has answered everything up to this moment.
+    Acknowledged(Moment),
     /// The proxy has not answered for [`ANSWER_WITHIN`].
     Overdue(Kind),
     /// A type we do not serve.
@@ -99,8 +100,9 @@ enum Dirty {
 
 impl Session {
     /// A stream that has asked for nothing yet.
-    pub fn new(latest: Arc<Snapshot>) -> Self {
+    pub fn new(audience: Audience, latest: Arc<Snapshot>) -> Self {
         Self {
+            audience,
             subscriptions: BTreeMap::new(),
             known: BTreeMap::new(),
             unanswered: BTreeSet::new(),
@@ -135,7 +137,8 @@ impl Session {
     }
 
     fn request(&mut self, request: DeltaDiscoveryRequest, now: Instant, effects: &mut Vec<Effect>) {
-        let Some(kind) = Kind::from_type_url(&request.type_url) else {
+        let kind = Kind::from_type_url(&request.type_url);
+        let Some(kind) = kind.filter(|kind| self.audience.may_ask(*kind)) else {
             effects.push(Effect::UnknownType(clip(request.type_url)));
             return;
         };
@@ -205,14 +208,13 @@ impl Session {
             effects.push(Effect::Overdue(waiting.kind));
         }
         if self.policies_missing() && self.opened.is_some_and(|opened| now >= opened + POLICIES_WITHIN) {
-            effects
-                .push(Effect::Refuse("Addresses are sent to those only who subscribe to Authorizations too"));
+            effects.push(Effect::Refuse("resources are sent to those only who subscribe to policies too"));
         }
     }
 
     fn policies_missing(&self) -> bool {
-        self.subscriptions.contains_key(&Kind::Address)
-            && !self.subscriptions.contains_key(&Kind::Authorization)
+        let guards = self.audience.guards();
+        !self.subscriptions.is_empty() && guards.iter().any(|guard| !self.subscriptions.contains_key(guard))
     }
 
     /// Sends the next response if nothing is on its way, and plans the next pass when this one is done.
@@ -224,27 +226,32 @@ impl Session {
                 }
                 continue;
             };
-            let generation = pass.snapshot.generation;
+            let moment = pass.snapshot.moment();
             if let Some(chunk) = pass.take_next() {
                 self.unanswered.remove(&chunk.kind);
-                let response = self.respond(chunk, generation, now);
+                let response = self.respond(chunk, moment.generation, now);
                 effects.push(response);
             } else if let Some(pass) = self.pass.take() {
                 self.known.extend(pass.finish());
-                self.done = Some(generation);
-                effects.push(Effect::Acknowledged(generation));
+                self.done = Some(moment);
+                effects.push(Effect::Acknowledged(moment));
             }
         }
     }
 
     /// Begins a pass if there is something to tell.
     fn plan(&mut self) -> bool {
-        let news = self.done != Some(self.latest.generation) || self.changed == Dirty::Subscriptions;
+        let news = self.done != Some(self.latest.moment()) || self.changed == Dirty::Subscriptions;
         if !news || self.subscriptions.is_empty() || self.policies_missing() {
             return false;
         }
+        // A Gateway that is gone takes its stream with it. Until then its waypoint keeps what it holds.
+        if !self.audience.is_in(&self.latest) {
+            return false;
+        }
         self.changed = Dirty::No;
-        self.pass = Some(Pass::plan(self.latest.clone(), &self.subscriptions, &self.known, &self.unanswered));
+        let Self { audience, latest, subscriptions, known, unanswered, .. } = self;
+        self.pass = Some(Pass::plan(audience, latest.clone(), subscriptions, known, unanswered));
         for subscription in self.subscriptions.values_mut() {
             subscription.fresh.clear();
         }

@@ -384,6 +384,7 @@ fn facts() -> Facts {
             uid: format!("u-{name}"),
             service_account: account.to_owned(),
             node: node.to_owned(),
+            waypoint: None,
             phase,
         });
     }

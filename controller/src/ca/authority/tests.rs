@@ -6,7 +6,7 @@ use rcgen::BasicConstraints;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use super::*;
-use crate::ca::grant::{Rules, certificate, node_proxy};
+use crate::ca::grant::{Rules, Waypoints, certificate, proxy};
 use crate::ca::pods::{Phase, PodFact, Pods};
 use crate::ca::tokens::{BoundPod, Caller};
 
@@ -36,15 +36,17 @@ fn granted() -> Granted {
             uid: "u".to_owned(),
             service_account: account.to_owned(),
             node: "node-a".to_owned(),
+            waypoint: None,
             phase: Phase::Live,
         });
     }
     let trusted = ["ambit-system/ztunnel".parse().expect("an account")];
     let domain = TrustDomain::default();
-    let rules = Rules { trusted: &trusted, trust_domain: &domain, pods: &pods };
+    let waypoints = Waypoints::new();
+    let rules = Rules { trusted: &trusted, waypoints: &waypoints, trust_domain: &domain, pods: &pods };
     let pod = BoundPod { name: "ztunnel-a".to_owned(), uid: "u".to_owned() };
     let caller = Caller { account: trusted[0].clone(), pod, node: None, expires: SystemTime::UNIX_EPOCH };
-    let proxy = node_proxy(&caller, None, rules).expect("a proxy");
+    let proxy = proxy(&caller, None, rules).expect("a proxy");
     certificate(&proxy, Some(&WEB.parse().expect("an identity")), rules).expect("granted")
 }
 

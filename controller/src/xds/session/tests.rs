@@ -5,9 +5,11 @@ use bytes::Bytes;
 
 use super::super::pass::MAX_RESOURCES;
 use super::*;
+use crate::snapshot::WaypointResources;
 
 const A: Kind = Kind::Address;
 const P: Kind = Kind::Authorization;
+const P2: Kind = Kind::Policy;
 
 fn resource(name: &str, version: &str) -> Resource {
     Resource::new(name, vec![format!("/{name}-ip")], Bytes::copy_from_slice(version.as_bytes()))
@@ -33,7 +35,7 @@ type Sent = (Kind, Vec<String>, Vec<String>, String);
 
 impl Stream {
     fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { session: Session::new(snapshot), now: Instant::now() }
+        Self { session: Session::new(Audience::Ztunnel, snapshot), now: Instant::now() }
     }
 
     fn step(&mut self, input: Input) -> Vec<Effect> {
@@ -62,6 +64,10 @@ impl Stream {
     }
 }
 
+fn acknowledged(generation: u64) -> Effect {
+    Effect::Acknowledged(Moment { generation, step: 0 })
+}
+
 fn sent(effects: &[Effect]) -> Vec<Sent> {
     let one = |effect: &Effect| match effect {
         Effect::Send { response, kind, .. } => {
@@ -87,7 +93,7 @@ fn addresses_wait_for_the_answer_to_policies_and_policies_leave_last() {
     assert_eq!((policies.0, &policies.1), (P, &vec!["p".to_owned()]));
     let addresses = one(&stream.ack(&policies));
     assert_eq!((addresses.0, &addresses.1), (A, &vec!["w".to_owned()]));
-    assert_eq!(stream.ack(&addresses), [Effect::Acknowledged(1)]);
+    assert_eq!(stream.ack(&addresses), [acknowledged(1)]);
 
     let policies = one(&stream.step(Input::Snapshot(snapshot(2, &[("q", "1")], &[("w", "2")]))));
     assert_eq!(
@@ -99,7 +105,7 @@ fn addresses_wait_for_the_answer_to_policies_and_policies_leave_last() {
     assert_eq!(addresses.1, ["w"]);
     let removal = one(&stream.ack(&addresses));
     assert_eq!((removal.0, removal.2.clone()), (P, vec!["p".to_owned()]));
-    assert_eq!(stream.ack(&removal), [Effect::Acknowledged(2)]);
+    assert_eq!(stream.ack(&removal), [acknowledged(2)]);
 }
 
 #[test]
@@ -135,11 +141,11 @@ fn a_slow_proxy_is_overdue_after_ten_seconds_waits_and_then_gets_only_the_latest
     assert_eq!(stream.step(Input::Tick), [Effect::Overdue(A)]);
     assert_eq!((stream.step(Input::Tick), stream.session.wake_at()), (vec![], None), "said once");
     let effects = stream.ack(&first);
-    assert_eq!(effects[0], Effect::Acknowledged(2));
+    assert_eq!(effects[0], acknowledged(2));
     let policies = one(&effects);
     assert_eq!(policies.1, ["p"]);
     let addresses = one(&stream.ack(&policies));
-    assert_eq!(stream.ack(&addresses), [Effect::Acknowledged(49)]);
+    assert_eq!(stream.ack(&addresses), [acknowledged(49)]);
 }
 
 #[test]
@@ -147,7 +153,12 @@ fn a_reconnect_with_known_versions_gets_the_difference() {
     let held = snapshot(1, &[("p", "1")], &[("same", "1"), ("old", "1"), ("gone", "1")]);
     let mut stream = Stream::new(snapshot(9, &[("p", "1")], &[("same", "1"), ("old", "2"), ("new", "1")]));
     let versions = |kind: Kind| {
-        kind.of(&held).values().map(|one| (one.name.to_string(), one.version.to_string())).collect()
+        Audience::Ztunnel
+            .resources(kind, &held)
+            .expect("served")
+            .values()
+            .map(|one| (one.name.to_string(), one.version.to_string()))
+            .collect()
     };
     stream.request(A, |request| request.initial_resource_versions = versions(A));
     let policies = one(&stream.request(P, |request| request.initial_resource_versions = versions(P)));
@@ -157,7 +168,7 @@ fn a_reconnect_with_known_versions_gets_the_difference() {
         (addresses.1.clone(), addresses.2.clone()),
         (vec!["new".to_owned(), "old".to_owned()], vec!["gone".to_owned()])
     );
-    assert_eq!(stream.ack(&addresses), [Effect::Acknowledged(9)]);
+    assert_eq!(stream.ack(&addresses), [acknowledged(9)]);
 }
 
 #[test]
@@ -174,10 +185,7 @@ fn a_refused_resource_is_reported_and_not_sent_again_before_it_changes() {
     let addresses = one(&effects);
     assert_eq!(addresses.1, ["w"], "the rest goes on");
     stream.ack(&addresses);
-    assert_eq!(
-        stream.step(Input::Snapshot(snapshot(3, &[("bad", "1")], &[("w", "1")]))),
-        [Effect::Acknowledged(3)]
-    );
+    assert_eq!(stream.step(Input::Snapshot(snapshot(3, &[("bad", "1")], &[("w", "1")]))), [acknowledged(3)]);
     assert_eq!(one(&stream.step(Input::Snapshot(snapshot(4, &[("bad", "2")], &[("w", "1")])))).1, ["bad"]);
 }
 
@@ -219,7 +227,7 @@ fn names_are_answered_by_name_or_alias_and_missing_ones_as_removed() {
     assert_eq!(changed.1, ["a"], "b was not asked for");
     stream.ack(&changed);
     let effects = stream.request(A, |request| request.resource_names_unsubscribe = vec!["/a-ip".to_owned()]);
-    assert_eq!(effects, [Effect::Acknowledged(2)], "not told that it is gone");
+    assert_eq!(effects, [acknowledged(2)], "not told that it is gone");
 }
 
 #[test]
@@ -254,4 +262,87 @@ fn a_large_snapshot_goes_in_bounded_responses_one_at_a_time() {
     let first = one(&stream.step(Input::Snapshot(snapshot(2, &[], &all))));
     assert_eq!(first.1.len(), 1, "two would be too large");
     assert_eq!(one(&stream.ack(&first)).1.len(), 1);
+}
+
+/// Each of a waypoint's kinds holds the resources named; the addresses are everybody's.
+fn waypoint_snapshot(generation: u64, names: &[&str]) -> Arc<Snapshot> {
+    let all: crate::snapshot::Resources =
+        names.iter().map(|name| (Arc::from(*name), Arc::new(resource(name, "1")))).collect();
+    let account = "shop/wp".parse().expect("an account");
+    let mut own = WaypointResources::new(account);
+    for map in
+        [&mut own.gateway, &mut own.services, &mut own.destinations, &mut own.workloads, &mut own.policies]
+    {
+        *map = all.clone();
+    }
+    let other = WaypointResources { policies: crate::snapshot::Resources::new(), ..own.clone() };
+    let waypoints = [("shop/wp", own), ("shop/other", other)];
+    let waypoints = waypoints.map(|(name, own)| (Arc::from(name), Arc::new(own))).into_iter().collect();
+    Arc::new(Snapshot { generation, addresses: all, waypoints, ..Snapshot::default() })
+}
+
+fn waypoint(snapshot: Arc<Snapshot>) -> Stream {
+    let audience = Audience::Waypoint("shop/wp".into());
+    Stream { session: Session::new(audience, snapshot), now: Instant::now() }
+}
+
+/// Answers everything and returns what was sent.
+fn converse(stream: &mut Stream, mut effects: Vec<Effect>) -> Vec<Sent> {
+    let mut all = Vec::new();
+    while let Some(response) = sent(&effects).pop() {
+        effects = stream.ack(&response);
+        all.push(response);
+    }
+    all
+}
+
+#[test]
+fn a_waypoint_is_told_in_the_order_of_kinds_and_what_is_gone_in_the_opposite_one() {
+    let order = [P2, Kind::Workload, A, Kind::Destination, Kind::Service, Kind::Gateway];
+    let mut stream = waypoint(waypoint_snapshot(1, &["a"]));
+    // In whatever order it asks, nothing is sent before it asks for policies and what pods demand.
+    for kind in [Kind::Gateway, Kind::Service, Kind::Destination, A, Kind::Workload] {
+        assert_eq!(stream.request(kind, |_| ()), [], "{kind}");
+    }
+    let effects = stream.request(P2, |_| ());
+    let told = converse(&mut stream, effects);
+    assert_eq!(told.iter().map(|sent| sent.0).collect::<Vec<_>>(), order);
+
+    let effects = stream.step(Input::Snapshot(waypoint_snapshot(2, &["b"])));
+    let told = converse(&mut stream, effects);
+    let additions = told.iter().filter(|sent| !sent.1.is_empty()).map(|sent| sent.0);
+    assert_eq!(additions.collect::<Vec<_>>(), order);
+    let removals = told.iter().filter(|sent| !sent.2.is_empty()).map(|sent| sent.0);
+    assert_eq!(removals.collect::<Vec<_>>(), order.iter().rev().copied().collect::<Vec<_>>());
+    let last_addition = told.iter().rposition(|sent| !sent.1.is_empty());
+    assert_eq!(last_addition, told.iter().position(|sent| !sent.2.is_empty()), "the turn is one response");
+}
+
+#[test]
+fn a_waypoint_gets_its_own_gateways_resources_and_a_ztunnel_none() {
+    let mut stream = Stream::new(waypoint_snapshot(1, &["a"]));
+    for kind in Kind::ALL.into_iter().filter(|kind| !matches!(*kind, A | P)) {
+        assert_eq!(stream.request(kind, |_| ()), [Effect::UnknownType(kind.type_url().to_owned())]);
+    }
+    let mut stream = waypoint(waypoint_snapshot(1, &["a"]));
+    assert_eq!(stream.request(P, |_| ()), [Effect::UnknownType(P.type_url().to_owned())]);
+    let mut other = Stream {
+        session: Session::new(Audience::Waypoint("shop/other".into()), waypoint_snapshot(1, &["a"])),
+        now: Instant::now(),
+    };
+    assert_eq!(other.request(Kind::Workload, |_| ()), []);
+    let policies = one(&other.request(P2, |_| ()));
+    assert_eq!((policies.0, policies.1.len()), (P2, 0), "the other has none");
+    let workloads = one(&other.ack(&policies));
+    assert_eq!((workloads.0, workloads.1.len()), (Kind::Workload, 1));
+}
+
+#[test]
+fn a_waypoint_whose_gateway_is_gone_keeps_what_it_holds() {
+    let mut stream = waypoint(waypoint_snapshot(1, &["a"]));
+    for kind in [P2, Kind::Workload, A, Kind::Destination, Kind::Service, Kind::Gateway] {
+        let effects = stream.request(kind, |_| ());
+        converse(&mut stream, effects);
+    }
+    assert_eq!(stream.step(Input::Snapshot(snapshot(2, &[], &[]))), []);
 }
