@@ -229,3 +229,6 @@ impl<'de> Deserialize<'de> for Alias {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@ mod duration;
 
 use std::num::NonZeroU16;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -179,35 +181,10 @@ pub(crate) fn optional_base64<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<u8>>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    base64(&text)
-        .map(Some)
-        .ok_or_else(|| D::Error::custom("not base64; encode the bytes, or write the text as string"))
-}
-
-/// The standard alphabet, with its padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - digits.len() > 2 || digits.len() % 4 == 1 {
-        return None;
-    }
-    let (mut bytes, mut held, mut bits) = (Vec::with_capacity(text.len() / 4 * 3), 0_u32, 0);
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        (held, bits) = ((held << 6) | u32::from(value), bits + 6);
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((held >> bits) as u8);
-            held &= (1 << bits) - 1;
-        }
-    }
-    Some(bytes)
+    let bytes = BASE64_STANDARD
+        .decode(text)
+        .map_err(|_| D::Error::custom("not base64; encode the bytes, or write the text as string"))?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]

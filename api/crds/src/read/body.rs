@@ -103,7 +103,7 @@ fn strict<S: DeserializeOwned + Default>(node: &Node) -> Result<S, DecodeError> 
 /// A kind of ours that says nothing without a spec.
 fn required<S: DeserializeOwned>(node: &Node) -> Result<S, DecodeError> {
     let whole: Strict<S> = document::decode(node)?;
-    whole.spec.ok_or_else(|| <DecodeError as Error>::missing_field("spec"))
+    whole.spec.ok_or_else(|| wrong(node, "spec", "it is missing; write what the object is to say"))
 }
 
 fn checked<S: DeserializeOwned + Check>(node: &Node) -> Result<S, DecodeError> {

@@ -15,7 +15,7 @@ fn items(text: &str) -> Vec<Item> {
 }
 
 /// What is said about the only object of a text.
-fn said(text: &str) -> String {
+pub(crate) fn said(text: &str) -> String {
     let items = items(text);
     assert_eq!(items.len(), 1, "{text}");
     match &items[0].outcome {
@@ -27,6 +27,11 @@ fn said(text: &str) -> String {
         }
         Outcome::Tombstone(object) => format!("tombstone {object}"),
     }
+}
+
+/// What is noted about the only object of a text.
+pub(crate) fn note(text: &str) -> String {
+    items(text)[0].note.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 pub(crate) fn object(text: &str) -> Arc<Object> {
@@ -109,7 +114,15 @@ const MISTAKES: &[(&str, &str)] = &[
     ("apiVersion: v1\nkind: Secret\nmetadata: {generateName: other}", ""),
     (
         "apiVersion: networking.istio.io/v1beta1\nkind: VirtualService\nmetadata: {name: a}",
-        "valid f.yaml:1: VirtualService default/a: this kind is known, but nothing enforces it yet; no traffic depends on it",
+        "f.yaml:1: VirtualService default/a: spec: it is missing; write what the object is to say",
+    ),
+    (
+        "apiVersion: networking.istio.io/v2\nkind: VirtualService\nmetadata: {name: a}",
+        "f.yaml:1: VirtualService default/a: apiVersion: version \"v2\" of VirtualService is not read; write v1 or v1beta1 or v1alpha3",
+    ),
+    (
+        "apiVersion: networking.istio.io/v1beta1\nkind: ServiceEntry\nmetadata: {name: a}",
+        "valid f.yaml:1: ServiceEntry default/a: this kind is known, but nothing enforces it yet; no traffic depends on it",
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {ambit.mesh/deleted: \"true\"}}\nspec: 7",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Percent, base64, parse_duration};
+use super::{Percent, parse_duration};
 
 #[test]
 fn durations_are_sums_of_numbers_with_units() {
@@ -44,22 +44,4 @@ fn percentages_are_exact_to_the_millionth() {
     }
     assert_eq!(Percent::whole(10), Percent::new(10.0).unwrap());
     assert_eq!(Percent::whole(200), Percent::ALL);
-}
-
-#[test]
-fn base64_is_the_padded_standard_one() {
-    let table: [(&str, Option<&[u8]>); 9] = [
-        ("", Some(b"")),
-        ("Zg==", Some(b"f")),
-        ("Zm8=", Some(b"fo")),
-        ("Zm9v", Some(b"foo")),
-        ("Zm9vYg==", Some(b"foob")),
-        ("+/+/", Some(&[0xfb, 0xff, 0xbf])),
-        ("Zg", None),
-        ("Z===", None),
-        ("Zm9-", None),
-    ];
-    for (text, expected) in table {
-        assert_eq!(base64(text).as_deref(), expected, "{text:?}");
-    }
 }
