@@ -76,8 +76,10 @@ impl Balancer {
         here: &Workload,
         member: impl Fn(&Workload) -> bool,
     ) -> Self {
-        let mut ranked: Vec<_> =
-            endpoints.ranked_for(here, cluster.key().port).filter(|(_, chosen)| member(chosen.workload)).collect();
+        let mut ranked: Vec<_> = endpoints
+            .ranked_for(here, cluster.key().port)
+            .filter(|(_, chosen)| member(chosen.workload))
+            .collect();
         ranked.sort_by_key(|(rank, _)| Reverse(*rank));
         let tiers = ranked
             .chunk_by(|(one, _), (other, _)| one == other)
@@ -90,7 +92,8 @@ impl Balancer {
     /// again. `None`: no endpoint is in service.
     pub fn choose(&self, tried: &[Uid], now: Instant, rng: &mut impl Rng) -> Option<Pick> {
         let fresh = |candidate: &Candidate| !tried.contains(&candidate.workload.uid);
-        self.among(fresh, now, rng).or_else(|| if tried.is_empty() { None } else { self.among(|_| true, now, rng) })
+        self.among(fresh, now, rng)
+            .or_else(|| if tried.is_empty() { None } else { self.among(|_| true, now, rng) })
     }
 
     /// Takes note of how an attempt ended; an ejection if that was one failure too many.
@@ -99,7 +102,8 @@ impl Balancer {
         let host = pick.load.host();
         let cause = host.marks.count(rules, outcome)?;
         let now = self.cluster.moment(now);
-        let all = || self.tiers.iter().flat_map(|tier| &tier.candidates).map(|candidate| &candidate.host.marks);
+        let all =
+            || self.tiers.iter().flat_map(|tier| &tier.candidates).map(|candidate| &candidate.host.marks);
         let rest = self.cluster.deciding(|| outlier::eject(&host.marks, all(), rules, now))?;
         Some(Ejection { cause, rest })
     }
@@ -129,7 +133,11 @@ impl Balancer {
                 let serving = tier.candidates.iter().filter(|candidate| in_service(candidate)).count();
                 (serving as u64) * 100 < (tier.candidates.len() as u64) * u64::from(panic_below)
             };
-            tier.choose(self.policy.load_balancer, |candidate| may(candidate) && (panic || in_service(candidate)), rng)
+            tier.choose(
+                self.policy.load_balancer,
+                |candidate| may(candidate) && (panic || in_service(candidate)),
+                rng,
+            )
         })
     }
 }
@@ -140,7 +148,11 @@ impl Tier {
         let candidates: Vec<_> = chosen
             .iter()
             .zip(hosts)
-            .map(|((_, chosen), host)| Candidate { workload: chosen.workload.clone(), port: chosen.port, host })
+            .map(|((_, chosen), host)| Candidate {
+                workload: chosen.workload.clone(),
+                port: chosen.port,
+                host,
+            })
             .collect();
         let add = |sum: &mut u64, candidate: &Candidate| {
             *sum += candidate.weight();
@@ -153,7 +165,12 @@ impl Tier {
         Self { candidates, sums, turns: RefCell::new(Turns { now: 0, due }) }
     }
 
-    fn choose(&self, how: LoadBalancer, may: impl Fn(&Candidate) -> bool, rng: &mut impl Rng) -> Option<Pick> {
+    fn choose(
+        &self,
+        how: LoadBalancer,
+        may: impl Fn(&Candidate) -> bool,
+        rng: &mut impl Rng,
+    ) -> Option<Pick> {
         let chosen = match how {
             LoadBalancer::LeastRequest => self.least_loaded_of_two(may, rng),
             LoadBalancer::Random => self.draw(|index| may(&self.candidates[index]), rng),
@@ -181,7 +198,8 @@ impl Tier {
         if may(index) {
             return Some(index);
         }
-        let weights = self.candidates.iter().map(Candidate::weight).enumerate().filter(|(index, _)| may(*index));
+        let weights =
+            self.candidates.iter().map(Candidate::weight).enumerate().filter(|(index, _)| may(*index));
         let total: u64 = weights.clone().map(|(_, weight)| weight).sum();
         if total == 0 {
             return None;

@@ -52,6 +52,8 @@ pub enum End<'a> {
     TryTimedOut,
     /// The endpoint's policies forbid it. Final, whatever the route says.
     Denied,
+    /// There is no endpoint, or nothing that could be said to one. Final: the next attempt would find the same.
+    Nowhere,
     /// A limit of ours was reached. Final: a retry would only add to the load.
     Overflow,
 }
@@ -68,7 +70,7 @@ pub enum Sent {
 /// What to do after an attempt.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Make another attempt after this long.
+    /// Make another attempt after this long, unless [`Plan::is_over`] by then.
     Again(Duration),
     /// Pass on what there is.
     Stop(Why),
@@ -85,6 +87,8 @@ pub enum Why {
     Overflow,
     /// The body is no longer at hand.
     BodyGone,
+    /// The time for the whole request is over.
+    TimeOver,
 }
 
 /// What a cluster's retries may hold.
@@ -142,6 +146,11 @@ impl Plan {
         self.deadline
     }
 
+    /// Whether the time for the whole request has passed.
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// When an attempt that begins at `now` has to be answered; not later than the whole.
     pub fn try_deadline(&self, now: Instant) -> Option<Instant> {
         let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
@@ -156,6 +165,9 @@ impl Plan {
         let Some(retry) = self.retry.clone().filter(|retry| retry.attempts > 0 && asks(retry, end)) else {
             return Verdict::Stop(Why::NotAsked);
         };
+        if self.is_over() {
+            return Verdict::Stop(Why::TimeOver);
+        }
         if self.made > retry.attempts {
             return Verdict::Stop(Why::Exhausted);
         }
@@ -166,7 +178,9 @@ impl Plan {
             return Verdict::Stop(Why::Overflow);
         };
         self.slot = Some(slot);
-        Verdict::Again(wait(retry.backoff, self.made, rng))
+        let wait = wait(retry.backoff, self.made, rng);
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        Verdict::Again(left.map_or(wait, |left| wait.min(left)))
     }
 }
 
@@ -176,7 +190,7 @@ fn asks(retry: &Retry, end: &End<'_>) -> bool {
     // A connection that fails is counted as the 5xx it would become.
     let failed = on(RetryOn::Reset) || on(RetryOn::ServerError) || on(RetryOn::GatewayError);
     match end {
-        End::Denied | End::Overflow => false,
+        End::Denied | End::Nowhere | End::Overflow => false,
         End::Answered { status, headers } => asks_answer(retry, *status, headers),
         End::NoConnection => failed || on(RetryOn::ResetBeforeRequest) || on(RetryOn::ConnectFailure),
         End::Refused => failed || on(RetryOn::RefusedStream),
@@ -202,7 +216,9 @@ fn asks_answer(retry: &Retry, status: StatusCode, headers: &HeaderMap) -> bool {
         RetryOn::Internal => grpc == Some(GrpcStatus::INTERNAL),
         RetryOn::ResourceExhausted => grpc == Some(GrpcStatus::RESOURCE_EXHAUSTED),
         RetryOn::Unavailable => grpc == Some(GrpcStatus::UNAVAILABLE),
-        RetryOn::Reset | RetryOn::ResetBeforeRequest | RetryOn::ConnectFailure | RetryOn::RefusedStream => false,
+        RetryOn::Reset | RetryOn::ResetBeforeRequest | RetryOn::ConnectFailure | RetryOn::RefusedStream => {
+            false
+        }
     })
 }
 

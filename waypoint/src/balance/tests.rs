@@ -73,7 +73,12 @@ fn balancer(cluster: Arc<Cluster>, policy: TrafficPolicy, pods: &[Workload]) -> 
     of_service(&service(), cluster, policy, pods)
 }
 
-fn of_service(service: &Service, cluster: Arc<Cluster>, policy: TrafficPolicy, pods: &[Workload]) -> Balancer {
+fn of_service(
+    service: &Service,
+    cluster: Arc<Cluster>,
+    policy: TrafficPolicy,
+    pods: &[Workload],
+) -> Balancer {
     let endpoints = EndpointSet::new(service, pods.iter().cloned().map(Arc::new));
     Balancer::new(cluster, Arc::new(policy), &endpoints, &on("here", pod("waypoint", 1)), |_| true)
 }
@@ -111,7 +116,8 @@ fn near(count: usize, draws: usize, share: f64) -> bool {
 
 /// Makes an endpoint fail until it is ejected; whether it was.
 fn fail(balancer: &Balancer, uid: &str, now: Instant) -> bool {
-    let pick = balancer.tiers.iter().flat_map(|tier| &tier.candidates).find(|one| *one.workload.uid.0 == *uid);
+    let pick =
+        balancer.tiers.iter().flat_map(|tier| &tier.candidates).find(|one| *one.workload.uid.0 == *uid);
     let pick = pick.expect("is an endpoint").pick();
     let judged: Vec<_> = (0..3).map(|_| balancer.judge(&pick, Outcome::Answered(500), now)).collect();
     assert_eq!(judged[..2], [None, None]);

@@ -87,9 +87,10 @@ async fn an_idle_connection_is_told_when_another_worker_waits_for_its_slot() {
         limits.wanted().await;
         drop(idle);
     };
-    let (_, slot) = timeout(Duration::from_secs(1), async { tokio::join!(keeper, limits.connection(most(1))) })
-        .await
-        .expect("the idle one gave way");
+    let (_, slot) =
+        timeout(Duration::from_secs(1), async { tokio::join!(keeper, limits.connection(most(1))) })
+            .await
+            .expect("the idle one gave way");
     assert_eq!(limits.held(Kind::Connections), 1);
     drop(slot);
     assert!(timeout(Duration::from_secs(1), limits.wanted()).await.is_err(), "an old wish closes nothing");

@@ -280,11 +280,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Attempt<B> {
 
 impl<B: Body<Data = Bytes> + Unpin> Attempt<B> {
     /// The next piece from the client.
-    fn stream(
-        &mut self,
-        shared: &mut Shared<B>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Next<B::Error>>> {
+    fn stream(&mut self, shared: &mut Shared<B>, context: &mut Context<'_>) -> Poll<Option<Next<B::Error>>> {
         let polled = std::task::ready!(Pin::new(&mut shared.source).poll_frame(context));
         shared.begun = true;
         Poll::Ready(match polled {

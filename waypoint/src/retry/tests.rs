@@ -117,13 +117,14 @@ fn each_condition_asks_for_its_own_headers() {
 #[test]
 fn each_condition_asks_for_its_own_failures() {
     use RetryOn::{ConnectFailure, GatewayError, RefusedStream, Reset, ResetBeforeRequest, ServerError};
-    let table: [(End<'_>, &[RetryOn]); 7] = [
+    let table: [(End<'_>, &[RetryOn]); 8] = [
         (End::NoConnection, &[ServerError, GatewayError, Reset, ResetBeforeRequest, ConnectFailure]),
         (End::Refused, &[ServerError, GatewayError, Reset, RefusedStream]),
         (End::Reset { sent: Sent::Nothing }, &[ServerError, GatewayError, Reset, ResetBeforeRequest]),
         (End::Reset { sent: Sent::Some }, &[ServerError, GatewayError, Reset]),
         (End::TryTimedOut, &[ServerError, GatewayError, Reset]),
         (End::Denied, &[]),
+        (End::Nowhere, &[]),
         (End::Overflow, &[]),
     ];
     for (end, conditions) in table {
@@ -238,4 +239,17 @@ fn tried_endpoints_are_remembered_if_they_are_to_be_avoided() {
         plan.sent_to(&uid);
         assert_eq!(plan.tried().len(), tried);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_begun_when_the_time_is_over() {
+    let mut plan =
+        Plan::new(Some(Arc::new(retry(9, &EVERY))), Some(Duration::from_millis(30)), Instant::now());
+    plan.begin();
+    tokio::time::advance(Duration::from_millis(29)).await;
+    let Verdict::Again(wait) = judge(&mut plan, &End::NoConnection, true) else { panic!("there is time") };
+    assert!(wait <= Duration::from_millis(1), "{wait:?}");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(plan.is_over());
+    assert_eq!(why(&judge(&mut plan, &End::TryTimedOut, true)), Some(Why::TimeOver));
 }
