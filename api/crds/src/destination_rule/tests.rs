@@ -51,68 +51,85 @@ fn every_field_is_kept() {
     assert_eq!(spec.workload_selector.match_labels["app"], "client");
 }
 
+fn whole(text: &str) -> String {
+    text.to_owned()
+}
+
+fn policy(policy: &str) -> String {
+    format!("{{host: a, trafficPolicy: {{{policy}}}}}")
+}
+
+/// What surrounds a text, the text, and what is said about it.
+type Mistake = (fn(&str) -> String, &'static str, &'static str);
+
+const MISTAKES: &[Mistake] = &[
+    (whole, "{}", "spec.host: no service is named; write its name"),
+    (whole, "{host: a, subset: []}", "spec.subset: unknown field; did you mean \"subsets\"?"),
+    (whole, "{host: a, subsets: [{labels: {a: b}}]}", "spec.subsets[0]: the field \"name\" is missing"),
+    (whole, "{host: a, subsets: [{name: b}, {name: b}]}", "spec.subsets[1].name: \"b\" is there twice"),
+    (
+        whole,
+        "{host: a, subsets: [{name: b, labels: {v: 1}}]}",
+        "spec.subsets[0].labels.v: wrong type: integer `1`",
+    ),
+    (
+        policy,
+        "loadBalancer: {simple: LEAST_CON}",
+        "spec.trafficPolicy.loadBalancer.simple: unknown value \"LEAST_CON\"; did you mean \"LEAST_CONN\"?",
+    ),
+    (
+        policy,
+        "loadBalancer: {consistentHash: {}}",
+        "spec.trafficPolicy.loadBalancer.consistentHash: exactly one key",
+    ),
+    (
+        policy,
+        "loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}",
+        "spec.trafficPolicy.loadBalancer.consistentHash: both",
+    ),
+    (
+        policy,
+        "connectionPool: {tcp: {maxConnections: -1}}",
+        "spec.trafficPolicy.connectionPool.tcp.maxConnections: ",
+    ),
+    (
+        policy,
+        "connectionPool: {http: {maxConnections: 1}}",
+        "spec.trafficPolicy.connectionPool.http.maxConnections: unknown field",
+    ),
+    (
+        policy,
+        "outlierDetection: {maxEjectionPercent: 101}",
+        "spec.trafficPolicy.outlierDetection.maxEjectionPercent: 101 is not",
+    ),
+    (
+        policy,
+        "outlierDetection: {interval: 0s}",
+        "spec.trafficPolicy.outlierDetection.interval: it is shorter than 1ms",
+    ),
+    (
+        policy,
+        "outlierDetection: {consecutiveLocalOriginFailures: 1}",
+        "spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures: it counts only",
+    ),
+    (
+        policy,
+        "portLevelSettings: [{tls: {mode: DISABLE}}]",
+        "spec.trafficPolicy.portLevelSettings[0].port: it does not say",
+    ),
+    (policy, "tls: {mode: MUTUAL}", "spec.trafficPolicy.tls.mode: MUTUAL needs a certificate"),
+    (policy, "tunnel: {targetHost: a}", "spec.trafficPolicy.tunnel: the field \"targetPort\" is missing"),
+    (
+        policy,
+        "loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 90}}]}}",
+        "spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: the shares sum to 90",
+    ),
+];
+
 #[test]
 fn mistakes_name_field_and_mend() {
-    let policy = |policy: &str| format!("{{host: a, trafficPolicy: {{{policy}}}}}");
-    let table = [
-        ("{}".to_owned(), "spec.host: no service is named; write its name"),
-        ("{host: a, subset: []}".to_owned(), "spec.subset: unknown field; did you mean \"subsets\"?"),
-        (
-            "{host: a, subsets: [{labels: {a: b}}]}".to_owned(),
-            "spec.subsets[0]: the field \"name\" is missing",
-        ),
-        (
-            "{host: a, subsets: [{name: b}, {name: b}]}".to_owned(),
-            "spec.subsets[1].name: \"b\" is there twice",
-        ),
-        (
-            "{host: a, subsets: [{name: b, labels: {v: 1}}]}".to_owned(),
-            "spec.subsets[0].labels.v: wrong type: integer `1`",
-        ),
-        (
-            policy("loadBalancer: {simple: LEAST_CON}"),
-            "spec.trafficPolicy.loadBalancer.simple: unknown value \"LEAST_CON\"; did you mean \"LEAST_CONN\"?",
-        ),
-        (
-            policy("loadBalancer: {consistentHash: {}}"),
-            "spec.trafficPolicy.loadBalancer.consistentHash: exactly one key",
-        ),
-        (
-            policy("loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}"),
-            "spec.trafficPolicy.loadBalancer.consistentHash: both",
-        ),
-        (
-            policy("connectionPool: {tcp: {maxConnections: -1}}"),
-            "spec.trafficPolicy.connectionPool.tcp.maxConnections: ",
-        ),
-        (
-            policy("connectionPool: {http: {maxConnections: 1}}"),
-            "spec.trafficPolicy.connectionPool.http.maxConnections: unknown field",
-        ),
-        (
-            policy("outlierDetection: {maxEjectionPercent: 101}"),
-            "spec.trafficPolicy.outlierDetection.maxEjectionPercent: 101 is not",
-        ),
-        (
-            policy("outlierDetection: {interval: 0s}"),
-            "spec.trafficPolicy.outlierDetection.interval: it is shorter than 1ms",
-        ),
-        (
-            policy("outlierDetection: {consecutiveLocalOriginFailures: 1}"),
-            "spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures: it counts only",
-        ),
-        (
-            policy("portLevelSettings: [{tls: {mode: DISABLE}}]"),
-            "spec.trafficPolicy.portLevelSettings[0].port: it does not say",
-        ),
-        (policy("tls: {mode: MUTUAL}"), "spec.trafficPolicy.tls.mode: MUTUAL needs a certificate"),
-        (policy("tunnel: {targetHost: a}"), "spec.trafficPolicy.tunnel: the field \"targetPort\" is missing"),
-        (
-            policy("loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 90}}]}}"),
-            "spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to: the shares sum to 90",
-        ),
-    ];
-    for (spec, expected) in table {
+    for (wrap, text, expected) in MISTAKES {
+        let spec = wrap(text);
         let said = said(&document(&spec));
         let prefix = format!("f.yaml:4: DestinationRule ns/d: {expected}");
         assert!(said.starts_with(&prefix), "{spec}\n said     {said}\n expected {prefix}");

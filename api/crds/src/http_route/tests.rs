@@ -87,72 +87,92 @@ fn what_is_left_out_is_the_prefix_of_every_path() {
     }
 }
 
+fn whole(text: &str) -> String {
+    text.to_owned()
+}
+
+fn rule(rule: &str) -> String {
+    format!("{{rules: [{{{rule}}}]}}")
+}
+
+/// What surrounds a text, the text, and what is said about it.
+type Mistake = (fn(&str) -> String, &'static str, &'static str);
+
+const MISTAKES: &[Mistake] = &[
+    (whole, "{hostnames: [10.0.0.1]}", "spec.hostnames[0]: \"10.0.0.1\" is an address"),
+    (whole, "{hostnames: [Web]}", "spec.hostnames[0]: \"Web\" has upper-case letters; write \"web\""),
+    (whole, "{parentRefs: [{kind: Service}]}", "spec.parentRefs[0]: the field \"name\" is missing"),
+    (rule, "backendRef: []", "spec.rules[0].backendRef: unknown field; did you mean \"backendRefs\"?"),
+    (rule, "backendRefs: [{name: a}]", "spec.rules[0].backendRefs[0].port: a Service needs a port"),
+    (
+        rule,
+        "backendRefs: [{name: a, port: 1, weight: 1000001}]",
+        "spec.rules[0].backendRefs[0].weight: 1000001 is too large",
+    ),
+    (
+        rule,
+        "matches: [{path: {value: a}}]",
+        "spec.rules[0].matches[0].path.value: \"a\" does not begin with /",
+    ),
+    (
+        rule,
+        "matches: [{path: {value: /a//b}}]",
+        "spec.rules[0].matches[0].path.value: \"/a//b\" is no normal path",
+    ),
+    (
+        rule,
+        "matches: [{path: {type: Prefix, value: /a}}]",
+        "spec.rules[0].matches[0].path.type: unknown value \"Prefix\"",
+    ),
+    (rule, "matches: [{method: get}]", "spec.rules[0].matches[0].method: unknown value \"get\""),
+    (
+        rule,
+        "matches: [{headers: [{name: a, value: b}, {name: A, value: c}]}]",
+        "spec.rules[0].matches[0].headers[1].name: \"A\" is there twice",
+    ),
+    (
+        rule,
+        "matches: [{headers: [{name: a, type: RegularExpression, value: '['}]}]",
+        "spec.rules[0].matches[0].headers[0].value: not a regular",
+    ),
+    (
+        rule,
+        "filters: [{type: RequestMirror}]",
+        "spec.rules[0].filters[0]: a filter of type RequestMirror says nothing; set requestMirror",
+    ),
+    (
+        rule,
+        "filters: [{type: RequestMirror, cors: {}}]",
+        "spec.rules[0].filters[0]: cors does not belong to a filter of type RequestMirror",
+    ),
+    (
+        rule,
+        "filters: [{type: RequestRedirect, requestRedirect: {statusCode: 300}}]",
+        "spec.rules[0].filters[0].requestRedirect.statusCode: 300",
+    ),
+    (
+        rule,
+        "filters: [{type: RequestRedirect, requestRedirect: {}}], backendRefs: [{name: a, port: 1}]",
+        "spec.rules[0].filters[0].requestRedirect: a redirect sends no request on",
+    ),
+    (
+        rule,
+        "matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]",
+        "spec.rules[0].filters[0].urlRewrite.path: the matched prefix is replaced",
+    ),
+    (rule, "timeouts: {request: 1.5s}", "spec.rules[0].timeouts.request: \"1.5s\" is not a duration"),
+    (
+        rule,
+        "timeouts: {request: 1s, backendRequest: 2s}",
+        "spec.rules[0].timeouts.backendRequest: it is longer",
+    ),
+    (rule, "retry: {codes: [200]}", "spec.rules[0].retry.codes[0]: 200 is no status of an error"),
+];
+
 #[test]
 fn mistakes_name_field_and_mend() {
-    let rule = |rule: &str| format!("{{rules: [{{{rule}}}]}}");
-    let table = [
-        ("{hostnames: [10.0.0.1]}".to_owned(), "spec.hostnames[0]: \"10.0.0.1\" is an address"),
-        ("{hostnames: [Web]}".to_owned(), "spec.hostnames[0]: \"Web\" has upper-case letters; write \"web\""),
-        ("{parentRefs: [{kind: Service}]}".to_owned(), "spec.parentRefs[0]: the field \"name\" is missing"),
-        (rule("backendRef: []"), "spec.rules[0].backendRef: unknown field; did you mean \"backendRefs\"?"),
-        (rule("backendRefs: [{name: a}]"), "spec.rules[0].backendRefs[0].port: a Service needs a port"),
-        (
-            rule("backendRefs: [{name: a, port: 1, weight: 1000001}]"),
-            "spec.rules[0].backendRefs[0].weight: 1000001 is too large",
-        ),
-        (
-            rule("matches: [{path: {value: a}}]"),
-            "spec.rules[0].matches[0].path.value: \"a\" does not begin with /",
-        ),
-        (
-            rule("matches: [{path: {value: /a//b}}]"),
-            "spec.rules[0].matches[0].path.value: \"/a//b\" is no normal path",
-        ),
-        (
-            rule("matches: [{path: {type: Prefix, value: /a}}]"),
-            "spec.rules[0].matches[0].path.type: unknown value \"Prefix\"",
-        ),
-        (rule("matches: [{method: get}]"), "spec.rules[0].matches[0].method: unknown value \"get\""),
-        (
-            rule("matches: [{headers: [{name: a, value: b}, {name: A, value: c}]}]"),
-            "spec.rules[0].matches[0].headers[1].name: \"A\" is there twice",
-        ),
-        (
-            rule("matches: [{headers: [{name: a, type: RegularExpression, value: '['}]}]"),
-            "spec.rules[0].matches[0].headers[0].value: not a regular",
-        ),
-        (
-            rule("filters: [{type: RequestMirror}]"),
-            "spec.rules[0].filters[0]: a filter of type RequestMirror says nothing; set requestMirror",
-        ),
-        (
-            rule("filters: [{type: RequestMirror, cors: {}}]"),
-            "spec.rules[0].filters[0]: cors does not belong to a filter of type RequestMirror",
-        ),
-        (
-            rule("filters: [{type: RequestRedirect, requestRedirect: {statusCode: 300}}]"),
-            "spec.rules[0].filters[0].requestRedirect.statusCode: 300",
-        ),
-        (
-            rule(
-                "filters: [{type: RequestRedirect, requestRedirect: {}}], backendRefs: [{name: a, port: 1}]",
-            ),
-            "spec.rules[0].filters[0].requestRedirect: a redirect sends no request on",
-        ),
-        (
-            rule(
-                "matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]",
-            ),
-            "spec.rules[0].filters[0].urlRewrite.path: the matched prefix is replaced",
-        ),
-        (rule("timeouts: {request: 1.5s}"), "spec.rules[0].timeouts.request: \"1.5s\" is not a duration"),
-        (
-            rule("timeouts: {request: 1s, backendRequest: 2s}"),
-            "spec.rules[0].timeouts.backendRequest: it is longer",
-        ),
-        (rule("retry: {codes: [200]}"), "spec.rules[0].retry.codes[0]: 200 is no status of an error"),
-    ];
-    for (spec, expected) in table {
+    for (wrap, text, expected) in MISTAKES {
+        let spec = wrap(text);
         let said = said(&document(&spec));
         let prefix = format!("f.yaml:4: HTTPRoute ns/r: {expected}");
         assert!(said.starts_with(&prefix), "{spec}\n said     {said}\n expected {prefix}");

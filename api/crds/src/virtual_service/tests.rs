@@ -68,141 +68,162 @@ fn one_that_is_delegated_to_has_no_hosts() {
     assert_eq!(spec("{http: [{route: [{destination: {host: web}}]}]}").hosts, [""; 0]);
 }
 
+fn whole(text: &str) -> String {
+    text.to_owned()
+}
+
+/// What surrounds a text, the text, and what is said about it.
+type Mistake = (fn(&str) -> String, &'static str, &'static str);
+
+const MISTAKES: &[Mistake] = &[
+    (whole, "{hosts: [web]}", "spec: it has no rules; write http, tcp or tls"),
+    (rule, "tiemout: 1s", "spec.http[0].tiemout: unknown field; did you mean \"timeout\"?"),
+    (
+        rule,
+        "timeout: 10",
+        "spec.http[0].timeout: wrong type: integer `10` where a string belongs; put it in quotes",
+    ),
+    (
+        rule,
+        "timeout: 10sec",
+        "spec.http[0].timeout: \"10sec\" is not a duration; write for example 10s or 500ms",
+    ),
+    (rule, "timeout: 0s", "spec.http[0].timeout: it is shorter than 1ms; write at least 1ms"),
+    (rule, "subset: v1", "spec.http[0].subset: unknown field"),
+    (rule, "redirect: {uri: /}", "spec.http[0].redirect: both route and redirect are set; keep one of them"),
+    (
+        rule,
+        "mirror: {host: a}, mirrors: [{destination: {host: b}}]",
+        "spec.http[0].mirror: both mirror and mirrors",
+    ),
+    (rule, "mirrorPercentage: {value: 101}", "spec.http[0].mirrorPercentage: value: 101 is not a percentage"),
+    (rule, "mirror_percent: 101", "spec.http[0].mirrorPercent: 101 is not a percentage"),
+    (rule, "fault: {}", "spec.http[0].fault: it does nothing; set delay or abort"),
+    (rule, "fault: {delay: {percent: 3}}", "spec.http[0].fault.delay.fixedDelay: it does not say how long"),
+    (rule, "fault: {abort: {httpStatus: 99}}", "spec.http[0].fault.abort.httpStatus: 99 is no status"),
+    (
+        rule,
+        "fault: {abort: {httpStatus: 500, grpcStatus: OK}}",
+        "spec.http[0].fault.abort: exactly one answer",
+    ),
+    (
+        rule,
+        "fault: {abort: {grpcStatus: NOPE}}",
+        "spec.http[0].fault.abort.grpcStatus: \"NOPE\" is no status of gRPC",
+    ),
+    (rule, "retries: {attempts: -1}", "spec.http[0].retries.attempts: "),
+    (rule, "retries: {attempts: 0, retryOn: 5xx}", "spec.http[0].retries.attempts: it is 0 or absent"),
+    (
+        rule,
+        "retries: {attempts: 1, retryOn: 5xxx}",
+        "spec.http[0].retries.retryOn: unknown condition \"5xxx\"; did you mean \"5xx\"?",
+    ),
+    (
+        rule,
+        "match: [{uri: {prefix: /a, exact: /b}}]",
+        "spec.http[0].match[0].uri: several of exact, prefix and regex",
+    ),
+    (
+        rule,
+        "match: [{uri: {prefix: ''}}]",
+        "spec.http[0].match[0].uri.prefix: an empty prefix matches everything",
+    ),
+    (
+        rule,
+        "match: [{headers: {a: {regex: '('}}}]",
+        "spec.http[0].match[0].headers.a.regex: not a regular expression",
+    ),
+    (
+        rule,
+        "match: [{headers: {'a b': {exact: c}}}]",
+        "spec.http[0].match[0].headers.a b: \"a b\" is not the name of a header",
+    ),
+    (
+        rule,
+        "match: [{port: 0}]",
+        "spec.http[0].match[0].port: 0 is not a port; write a number from 1 to 65535",
+    ),
+    (
+        rule,
+        "rewrite: {uri: /a, uriRegexRewrite: {match: a, rewrite: b}}",
+        "spec.http[0].rewrite.uriRegexRewrite: both uri and",
+    ),
+    (rule, "headers: {request: {set: {'a b': c}}}", "spec.http[0].headers.request.set.a b: "),
+    (whole, "{hosts: ['*'], http: [{redirect: {uri: /}}]}", "spec.hosts[0]: * stands for every host"),
+    (
+        whole,
+        "{hosts: [a, A], http: [{redirect: {uri: /}}]}",
+        "spec.hosts[1]: \"A\" is there twice; remove one",
+    ),
+    (whole, "{hosts: [a_-], http: [{redirect: {uri: /}}]}", "spec.hosts[0]: \"a_-\" is not a host"),
+    (whole, "{hosts: [a], http: [{name: x}]}", "spec.http[0]: it does nothing; set route, redirect"),
+    (
+        whole,
+        "{hosts: [a], http: [{redirect: {uri: /, prefixRewrite: /}}]}",
+        "spec.http[0].redirect.prefixRewrite: both",
+    ),
+    (
+        whole,
+        "{hosts: [a], http: [{redirect: {redirectCode: 200}}]}",
+        "spec.http[0].redirect.redirectCode: 200 is no redirect",
+    ),
+    (
+        whole,
+        "{hosts: [a], http: [{directResponse: {status: 200}, fault: {abort: {httpStatus: 500}}}]}",
+        "spec.http[0].fault: directResponse sends no request on",
+    ),
+    (
+        whole,
+        "{hosts: [a], http: [{route: [{destination: {host: a}}, {destination: {host: b}}]}]}",
+        "spec.http[0].route: the weights sum to 0",
+    ),
+    (
+        whole,
+        "{hosts: [a], http: [{route: [{weight: 1}]}]}",
+        "spec.http[0].route[0]: the field \"destination\" is missing; add it",
+    ),
+    (
+        whole,
+        "{hosts: [a], http: [{route: [{destination: {host: a, port: {number: 70000}}}]}]}",
+        "spec.http[0].route[0].destination.port.number: 70000 is not a port",
+    ),
+    (
+        whole,
+        "{hosts: [a], http: [{directResponse: {status: 200, body: {bytes: 'a'}}}]}",
+        "spec.http[0].directResponse.body.bytes: not base64",
+    ),
+    (
+        whole,
+        "{hosts: [a], http: [{directResponse: {status: 200, body: {}}}]}",
+        "spec.http[0].directResponse.body: a body without content",
+    ),
+    (
+        whole,
+        "{hosts: [a], exportTo: ['~'], http: [{redirect: {uri: /}}]}",
+        "spec.exportTo[0]: \"~\" is not a namespace",
+    ),
+    (
+        whole,
+        "{hosts: [a], tls: [{route: [{destination: {host: a}}]}]}",
+        "spec.tls[0].match: a rule for TLS must say",
+    ),
+    (
+        whole,
+        "{hosts: [a], tls: [{match: [{sniHosts: [b]}], route: [{destination: {host: a}}]}]}",
+        "spec.tls[0].match[0].sniHosts[0]: \"b\" is none of the hosts",
+    ),
+    (whole, "{hosts: [a], tcp: [{match: [{port: 1}]}]}", "spec.tcp[0].route: no destination is there"),
+    (
+        whole,
+        "{http: [{delegate: {name: x}}]}",
+        "spec.http[0].delegate: rules without hosts cannot be delegated on",
+    ),
+];
+
 #[test]
 fn mistakes_name_field_and_mend() {
-    let table = [
-        ("{hosts: [web]}".to_owned(), "spec: it has no rules; write http, tcp or tls"),
-        (rule("tiemout: 1s"), "spec.http[0].tiemout: unknown field; did you mean \"timeout\"?"),
-        (
-            rule("timeout: 10"),
-            "spec.http[0].timeout: wrong type: integer `10` where a string belongs; put it in quotes",
-        ),
-        (
-            rule("timeout: 10sec"),
-            "spec.http[0].timeout: \"10sec\" is not a duration; write for example 10s or 500ms",
-        ),
-        (rule("timeout: 0s"), "spec.http[0].timeout: it is shorter than 1ms; write at least 1ms"),
-        (rule("subset: v1"), "spec.http[0].subset: unknown field"),
-        (
-            rule("redirect: {uri: /}"),
-            "spec.http[0].redirect: both route and redirect are set; keep one of them",
-        ),
-        (
-            rule("mirror: {host: a}, mirrors: [{destination: {host: b}}]"),
-            "spec.http[0].mirror: both mirror and mirrors",
-        ),
-        (
-            rule("mirrorPercentage: {value: 101}"),
-            "spec.http[0].mirrorPercentage: value: 101 is not a percentage",
-        ),
-        (rule("mirror_percent: 101"), "spec.http[0].mirrorPercent: 101 is not a percentage"),
-        (rule("fault: {}"), "spec.http[0].fault: it does nothing; set delay or abort"),
-        (
-            rule("fault: {delay: {percent: 3}}"),
-            "spec.http[0].fault.delay.fixedDelay: it does not say how long",
-        ),
-        (rule("fault: {abort: {httpStatus: 99}}"), "spec.http[0].fault.abort.httpStatus: 99 is no status"),
-        (
-            rule("fault: {abort: {httpStatus: 500, grpcStatus: OK}}"),
-            "spec.http[0].fault.abort: exactly one answer",
-        ),
-        (
-            rule("fault: {abort: {grpcStatus: NOPE}}"),
-            "spec.http[0].fault.abort.grpcStatus: \"NOPE\" is no status of gRPC",
-        ),
-        (rule("retries: {attempts: -1}"), "spec.http[0].retries.attempts: "),
-        (rule("retries: {attempts: 0, retryOn: 5xx}"), "spec.http[0].retries.attempts: it is 0 or absent"),
-        (
-            rule("retries: {attempts: 1, retryOn: 5xxx}"),
-            "spec.http[0].retries.retryOn: unknown condition \"5xxx\"; did you mean \"5xx\"?",
-        ),
-        (
-            rule("match: [{uri: {prefix: /a, exact: /b}}]"),
-            "spec.http[0].match[0].uri: several of exact, prefix and regex",
-        ),
-        (
-            rule("match: [{uri: {prefix: ''}}]"),
-            "spec.http[0].match[0].uri.prefix: an empty prefix matches everything",
-        ),
-        (
-            rule("match: [{headers: {a: {regex: '('}}}]"),
-            "spec.http[0].match[0].headers.a.regex: not a regular expression",
-        ),
-        (
-            rule("match: [{headers: {'a b': {exact: c}}}]"),
-            "spec.http[0].match[0].headers.a b: \"a b\" is not the name of a header",
-        ),
-        (
-            rule("match: [{port: 0}]"),
-            "spec.http[0].match[0].port: 0 is not a port; write a number from 1 to 65535",
-        ),
-        (
-            rule("rewrite: {uri: /a, uriRegexRewrite: {match: a, rewrite: b}}"),
-            "spec.http[0].rewrite.uriRegexRewrite: both uri and",
-        ),
-        (rule("headers: {request: {set: {'a b': c}}}"), "spec.http[0].headers.request.set.a b: "),
-        ("{hosts: ['*'], http: [{redirect: {uri: /}}]}".to_owned(), "spec.hosts[0]: * stands for every host"),
-        (
-            "{hosts: [a, A], http: [{redirect: {uri: /}}]}".to_owned(),
-            "spec.hosts[1]: \"A\" is there twice; remove one",
-        ),
-        ("{hosts: [a_-], http: [{redirect: {uri: /}}]}".to_owned(), "spec.hosts[0]: \"a_-\" is not a host"),
-        ("{hosts: [a], http: [{name: x}]}".to_owned(), "spec.http[0]: it does nothing; set route, redirect"),
-        (
-            "{hosts: [a], http: [{redirect: {uri: /, prefixRewrite: /}}]}".to_owned(),
-            "spec.http[0].redirect.prefixRewrite: both",
-        ),
-        (
-            "{hosts: [a], http: [{redirect: {redirectCode: 200}}]}".to_owned(),
-            "spec.http[0].redirect.redirectCode: 200 is no redirect",
-        ),
-        (
-            "{hosts: [a], http: [{directResponse: {status: 200}, fault: {abort: {httpStatus: 500}}}]}"
-                .to_owned(),
-            "spec.http[0].fault: directResponse sends no request on",
-        ),
-        (
-            "{hosts: [a], http: [{route: [{destination: {host: a}}, {destination: {host: b}}]}]}".to_owned(),
-            "spec.http[0].route: the weights sum to 0",
-        ),
-        (
-            "{hosts: [a], http: [{route: [{weight: 1}]}]}".to_owned(),
-            "spec.http[0].route[0]: the field \"destination\" is missing; add it",
-        ),
-        (
-            "{hosts: [a], http: [{route: [{destination: {host: a, port: {number: 70000}}}]}]}".to_owned(),
-            "spec.http[0].route[0].destination.port.number: 70000 is not a port",
-        ),
-        (
-            "{hosts: [a], http: [{directResponse: {status: 200, body: {bytes: 'a'}}}]}".to_owned(),
-            "spec.http[0].directResponse.body.bytes: not base64",
-        ),
-        (
-            "{hosts: [a], http: [{directResponse: {status: 200, body: {}}}]}".to_owned(),
-            "spec.http[0].directResponse.body: a body without content",
-        ),
-        (
-            "{hosts: [a], exportTo: ['~'], http: [{redirect: {uri: /}}]}".to_owned(),
-            "spec.exportTo[0]: \"~\" is not a namespace",
-        ),
-        (
-            "{hosts: [a], tls: [{route: [{destination: {host: a}}]}]}".to_owned(),
-            "spec.tls[0].match: a rule for TLS must say",
-        ),
-        (
-            "{hosts: [a], tls: [{match: [{sniHosts: [b]}], route: [{destination: {host: a}}]}]}".to_owned(),
-            "spec.tls[0].match[0].sniHosts[0]: \"b\" is none of the hosts",
-        ),
-        (
-            "{hosts: [a], tcp: [{match: [{port: 1}]}]}".to_owned(),
-            "spec.tcp[0].route: no destination is there",
-        ),
-        (
-            "{http: [{delegate: {name: x}}]}".to_owned(),
-            "spec.http[0].delegate: rules without hosts cannot be delegated on",
-        ),
-    ];
-    for (spec, expected) in table {
+    for (wrap, text, expected) in MISTAKES {
+        let spec = wrap(text);
         let said = said(&document(&spec));
         let prefix = format!("f.yaml:4: VirtualService ns/v: {expected}");
         assert!(said.starts_with(&prefix), "{spec}\n said     {said}\n expected {prefix}");
