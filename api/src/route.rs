@@ -19,10 +19,12 @@ use crate::service::ServiceKey;
 pub mod change;
 pub mod find;
 mod parse;
+mod retry;
 #[cfg(test)]
 mod tests;
 pub mod text;
 
+pub use retry::{Retry, RetryOn};
 pub use text::{Case, Pattern, TextMatch};
 
 /// The routes of a service, or of a listener, for requests. The first rule that matches decides.
@@ -278,60 +280,6 @@ pub struct Mirror {
     pub port: Option<NonZeroU16>,
     /// Of how many requests, in millionths.
     pub share: u32,
-}
-
-/// When failed attempts are made again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Beyond the first.
-    pub attempts: u32,
-    /// For one attempt.
-    pub per_try_timeout: Option<Duration>,
-    /// What is retried.
-    pub on: Vec<RetryOn>,
-    /// Of [`RetryOn::RetriableStatusCodes`].
-    pub statuses: Vec<u16>,
-    /// Of [`RetryOn::RetriableHeaders`].
-    pub headers: Vec<HeaderName>,
-    /// Base of the back-off.
-    pub backoff: Duration,
-    /// Other endpoints first.
-    pub avoid_tried: bool,
-}
-
-/// What is retried. Names are Envoy's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryOn {
-    /// `5xx`, connection failures and resets included.
-    ServerError,
-    /// `gateway-error`: 502, 503, 504.
-    GatewayError,
-    /// `reset`.
-    Reset,
-    /// `reset-before-request`.
-    ResetBeforeRequest,
-    /// `connect-failure`.
-    ConnectFailure,
-    /// `retriable-4xx`: 409.
-    Retriable4xx,
-    /// `refused-stream`.
-    RefusedStream,
-    /// `retriable-status-codes`.
-    RetriableStatusCodes,
-    /// `retriable-headers`.
-    RetriableHeaders,
-    /// `envoy-ratelimited`.
-    RateLimited,
-    /// gRPC `cancelled`.
-    Cancelled,
-    /// gRPC `deadline-exceeded`.
-    DeadlineExceeded,
-    /// gRPC `internal`.
-    Internal,
-    /// gRPC `resource-exhausted`.
-    ResourceExhausted,
-    /// gRPC `unavailable`.
-    Unavailable,
 }
 
 /// The routes for connections of which only the addresses are known.

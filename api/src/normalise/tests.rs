@@ -123,7 +123,9 @@ fn hosts_have_one_spelling() {
     }
 }
 
-fn parts(target: &str, version: Version, headers: &[(&str, &str)]) -> Parts {
+type Headers = &'static [(&'static str, &'static str)];
+
+fn parts(target: &str, version: Version, headers: Headers) -> Parts {
     let request = Request::builder().method("POST").uri(target).version(version);
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     request.body(()).expect("is a request").into_parts().0
@@ -131,7 +133,7 @@ fn parts(target: &str, version: Version, headers: &[(&str, &str)]) -> Parts {
 
 #[test]
 fn requests_of_two_lengths_or_two_hosts_are_rejected() {
-    let rows: [(&[(&str, &str)], Result<(), BadRequest>); 16] = [
+    let rows: [(Headers, Result<(), BadRequest>); 16] = [
         (&[("host", "web")], Ok(())),
         (&[("host", "web"), ("content-length", "5")], Ok(())),
         (&[("host", "web"), ("transfer-encoding", "Chunked")], Ok(())),

@@ -253,30 +253,6 @@ fn retry(wire: wire::Retry) -> Result<Arc<Retry>, InvalidField> {
     }))
 }
 
-impl RetryOn {
-    /// The condition of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "5xx" => Self::ServerError,
-            "gateway-error" => Self::GatewayError,
-            "reset" => Self::Reset,
-            "reset-before-request" => Self::ResetBeforeRequest,
-            "connect-failure" => Self::ConnectFailure,
-            "retriable-4xx" => Self::Retriable4xx,
-            "refused-stream" => Self::RefusedStream,
-            "retriable-status-codes" => Self::RetriableStatusCodes,
-            "retriable-headers" => Self::RetriableHeaders,
-            "envoy-ratelimited" => Self::RateLimited,
-            "cancelled" => Self::Cancelled,
-            "deadline-exceeded" => Self::DeadlineExceeded,
-            "internal" => Self::Internal,
-            "resource-exhausted" => Self::ResourceExhausted,
-            "unavailable" => Self::Unavailable,
-            _ => return None,
-        })
-    }
-}
-
 fn tcp_rule(wire: wire::TcpRule) -> Result<TcpRule, InvalidField> {
     let matches =
         wire.matches.into_iter().enumerate().map(|(place, wire)| tcp_match(wire).within("matches", place));
