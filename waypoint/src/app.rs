@@ -66,8 +66,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     log.register(&metrics);
     let (trigger, watch) = drain::channel();
     let (writer, view) = view::view();
-    let mesh = Arc::new(mesh(settings, view, watch)?);
-    establish_worlds(&mesh).await;
+    let mesh = assemble(settings, view, watch).await?;
     let control = start_control(&mesh, &metrics, &readiness, writer)?;
     start_doors(&mesh, &readiness)?;
     let serving = serve_admin(&mesh, Admin::new(readiness.clone(), metrics, log, quit.clone())).await?;
@@ -102,7 +101,8 @@ async fn leave(mesh: &Mesh, readiness: &Readiness, linger: Duration) -> Hold {
     not_ready
 }
 
-fn mesh(settings: Settings, view: View, drain: drain::Watch) -> Result<Mesh, Fatal> {
+/// The data plane: its workers with their worlds, fed by a view. No door is open yet.
+pub async fn assemble(settings: Settings, view: View, drain: drain::Watch) -> Result<Arc<Mesh>, Fatal> {
     let workers =
         Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
     let control = &settings.control;
@@ -123,7 +123,7 @@ fn mesh(settings: Settings, view: View, drain: drain::Watch) -> Result<Mesh, Fat
         },
         times,
     };
-    Ok(Mesh {
+    let mesh = Arc::new(Mesh {
         own: Arc::new(own),
         open: Open::new(max_connections(settings.data.max_connections)),
         clusters: Clusters::default(),
@@ -133,7 +133,9 @@ fn mesh(settings: Settings, view: View, drain: drain::Watch) -> Result<Mesh, Fat
         workers,
         drain,
         settings,
-    })
+    });
+    establish_worlds(&mesh).await;
+    Ok(mesh)
 }
 
 /// From the setting (0 means derive) and the descriptor limit; a connection needs two descriptors at most.

@@ -144,7 +144,7 @@ impl Record {
             Ended::Whole | Ended::ClientGone => {}
             Ended::Reset => self.reason = Some(Reason::Reset),
             Ended::Forbidden => self.reason = Some(Reason::PolicyChanged),
-            Ended::TimedOut => self.reason = Some(Reason::TimedOut),
+            Ended::TimedOut => self.reason = Some(Reason::RequestTimedOut),
         }
         if let Some(reason) = self.reason {
             self.log(reason);

@@ -94,32 +94,23 @@ impl Refusal {
             Self::Denied(denied) => denied.reason,
             Self::Forbidden => Reason::PolicyChanged,
             Self::NoRoute => Reason::NoRoute,
-            Self::NoBackend | Self::Broken { .. } | Self::Unknown(_) => Reason::NoHealthyEndpoint,
+            Self::NoBackend | Self::Broken { .. } | Self::Unknown(_) | Self::Unspeakable => {
+                Reason::BackendBroken
+            }
             Self::NoEndpoint => Reason::NoHealthyEndpoint,
             Self::Overflow(_) => Reason::Overloaded,
             Self::Unreachable(ReachFailed::Dial(failed)) => failed.reason(),
             Self::Unreachable(ReachFailed::Overflow(_)) => Reason::Overloaded,
             Self::Reset(_) => Reason::Reset,
-            Self::TimedOut => Reason::TimedOut,
-            Self::Unspeakable => Reason::BadRequest,
+            Self::TimedOut => Reason::RequestTimedOut,
         }
     }
 
-    /// The status of the answer (apis §2.8).
+    /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Bad(_) => StatusCode::BAD_REQUEST,
-            Self::Denied(_) | Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoBackend | Self::Unspeakable => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Broken { status, .. } => *status,
-            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unready
-            | Self::Unknown(_)
-            | Self::NoEndpoint
-            | Self::Overflow(_)
-            | Self::Unreachable(_)
-            | Self::Reset(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::from_u16(self.reason().http_status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 
