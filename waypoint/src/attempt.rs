@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::body::{Answer, Outgoing};
 use crate::endpoint::{self, Backends, Endpoint};
 use crate::exchange::Exchange;
-use crate::filter::respond::Speaks;
+use crate::filter::respond::{GrpcStatus, Speaks};
 use crate::judge::{self, Judged, Sent as SentTo, Shape, Verdicts};
 use crate::limits::{Kind, Limits};
 use crate::message::{self, Outline};
@@ -21,7 +21,7 @@ use crate::outlier::Outcome;
 use crate::record::{Held, Record, Tail};
 use crate::refuse::Refusal;
 use crate::retry::replay::Replay;
-use crate::retry::{Budget, End, Plan, Sent, Verdict};
+use crate::retry::{ATTEMPT_COUNT, Budget, End, Plan, Sent, Verdict};
 use crate::upgrade;
 use crate::upstream::{Protocol, SendFailed, Target};
 
@@ -78,17 +78,19 @@ impl<'e> Way<'e> {
     }
 
     /// Makes attempts until one is answered for good.
-    pub async fn travel(self, body: Incoming, record: &mut Record) -> Result<Theirs, Refusal> {
+    pub async fn travel(mut self, body: Incoming, record: &mut Record) -> Result<Theirs, Refusal> {
         let (retry, timeout) = match self.rule {
             Some(rule) => (rule.retry.clone(), rule.timeout),
             None => (None, None),
         };
-        let mut plan = Plan::new(retry, timeout, record.begun);
+        // A delay that the route put in does not count.
+        let mut plan = Plan::new(retry, timeout, Instant::now());
         let replay =
             (!body.is_end_stream()).then(|| Replay::new(body, if plan.may_retry() { REPLAYED } else { 0 }));
         record.service = self.backends.balancer().map(|balancer| balancer.cluster().key().service.clone());
         loop {
             record.attempts = plan.begin();
+            self.outline.headers.insert(ATTEMPT_COUNT, record.attempts.into());
             let attempted = self.attempt(replay.as_ref(), &mut plan, record).await;
             let at_hand = replay.as_ref().is_none_or(Replay::at_hand);
             let end = match &attempted {
@@ -101,6 +103,9 @@ impl<'e> Way<'e> {
                 Verdict::Again(wait) => {
                     drop(attempted);
                     tokio::time::sleep(wait).await;
+                    if plan.is_over() {
+                        return Err(Refusal::TimedOut);
+                    }
                 }
                 Verdict::Stop(_why) => {
                     if let Some(replay) = &replay {
@@ -128,8 +133,8 @@ impl<'e> Way<'e> {
         record: &mut Record,
     ) -> Result<Theirs, Failed> {
         let exchange = self.exchange;
-        let unsent = |refusal: Refusal| Failed::new(refusal, End::NoConnection);
-        let endpoint = self.backends.choose(plan.tried(), exchange.arrival.dialled.ip()).map_err(unsent)?;
+        let nowhere = |refusal: Refusal| Failed::new(refusal, End::Nowhere);
+        let endpoint = self.backends.choose(plan.tried(), exchange.arrival.dialled.ip()).map_err(nowhere)?;
         let pod = endpoint.pod();
         if let Some(uid) = &pod {
             plan.sent_to(uid);
@@ -199,7 +204,7 @@ impl<'e> Way<'e> {
                 Outgoing::attempt(attempt, Some(judged.follow()))
             }
         };
-        let unspeakable = || Failed::new(Refusal::Unspeakable, End::Denied);
+        let unspeakable = || Failed::new(Refusal::Unspeakable, End::Nowhere);
         let mut request = self.outline.clone().request(target.protocol, body).ok_or_else(unspeakable)?;
         for _ in 0..STALE {
             let reached = self.exchange.arrival.world.upstream.reach(&target).await;
@@ -253,7 +258,11 @@ impl<'e> Way<'e> {
             return;
         };
         let outcome = match sent {
-            Ok((answer, _)) => Outcome::Answered(answer.status().as_u16()),
+            Ok((answer, _)) => {
+                // A gRPC server that fails at once says so in the head, and 200 before it.
+                let grpc = GrpcStatus::in_headers(answer.headers());
+                Outcome::Answered(grpc.map_or(answer.status(), GrpcStatus::to_http).as_u16())
+            }
             Err(Failed { end: End::TryTimedOut, .. }) => Outcome::TimedOut,
             Err(Failed { end: End::NoConnection | End::Refused | End::Reset { .. }, .. }) => {
                 Outcome::Unreachable
@@ -280,7 +289,7 @@ impl Theirs {
             return Refusal::Forbidden.instead(record);
         }
         record.status = answer.status();
-        record.grpc = crate::filter::respond::GrpcStatus::in_headers(answer.headers());
+        record.grpc = GrpcStatus::in_headers(answer.headers());
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return upgrade::pass(answer, upgrade, (judged, held), record);
         }
