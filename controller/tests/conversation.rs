@@ -9,7 +9,7 @@ use std::time::Duration;
 use ambit_discovery::credentials::{CaClient, Credentials, State};
 use ambit_discovery::xds::Push;
 use conversation::harness::{
-    Controller, Issuer, Node, TokenSpec, eventually, identity, policy, proxy, workload,
+    Controller, Issuer, Node, TokenSpec, certificate, eventually, identity, policy, proxy, waypoint, workload,
 };
 
 /// What a push brought, in one line per kind.
@@ -182,4 +182,50 @@ async fn certificates_only_for_pods_on_the_caller_s_node() {
         }
     };
     tokio::select! { () = run => panic!("ended"), () = check => {} }
+}
+
+#[tokio::test]
+async fn a_waypoint_gets_configuration_and_its_own_certificate_until_its_gateway_is_gone() {
+    let controller = Controller::start("waypoint").await;
+    controller.publish([policy("a/p", 1)], [workload("one", 1)]);
+    let target = controller.target(Some(controller.issuer.sign(&TokenSpec::waypoint())));
+    let own = identity("shop", "wp");
+    let refused = certificate(&target, &own).await.expect_err("not accepted yet");
+    assert!(refused.contains("no trusted node account"), "{refused}");
+
+    controller.accept_waypoint();
+    let mut waypoint = waypoint(&controller);
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        told.push(match waypoint.push().await {
+            Push::Authorization { .. } => "Authorization",
+            Push::Policy(_) => "Policy",
+            Push::Workload(_) => "Workload",
+            Push::Address { upserts, .. } if upserts.len() == 1 => "Address",
+            Push::Address { .. } => "not all addresses",
+            Push::Destination(_) => "Destination",
+            Push::Service(_) => "Service",
+            Push::Gateway(_) => "Gateway",
+        });
+    }
+    assert_eq!(told, ["Policy", "Workload", "Address", "Destination", "Service", "Gateway"]);
+    eventually("ready", || waypoint.readiness.is_ready()).await;
+    let generation = controller.generation();
+    eventually("acknowledged", || {
+        let all = controller.proxies.all();
+        all.iter()
+            .any(|one| one.waypoint.as_deref() == Some("shop/wp") && one.generation_acked == Some(generation))
+    })
+    .await;
+    assert_eq!(certificate(&target, &own).await, Ok(()));
+    let refused = certificate(&target, &identity("shop", "web")).await.expect_err("somebody else's");
+    assert!(refused.contains("its own identity alone"), "{refused}");
+    let ztunnel = controller.target(Some(controller.issuer.sign(&TokenSpec::ztunnel("node-a"))));
+    let refused = certificate(&ztunnel, &own).await.expect_err("by impersonation");
+    assert!(refused.contains("may not be issued to this node"), "{refused}");
+
+    controller.without_gateways();
+    eventually("sent away", || controller.proxies.all().is_empty()).await;
+    let refused = certificate(&target, &own).await.expect_err("a renewal");
+    assert!(refused.contains("no trusted node account"), "{refused}");
 }

@@ -7,6 +7,8 @@ use ambit_api::wire::workload::{Address, GatewayAddress, NamespacedHostname, Ser
 use prost::Message;
 
 use super::*;
+use crate::xds::Audience;
+use crate::xds::syncz::Proxy;
 
 const WEB: &str = "shop/web.shop.svc.cluster.local";
 const POD: &str = "c//Pod/shop/web-1";
@@ -251,4 +253,30 @@ fn every_publication_has_a_moment_of_its_own() {
         all
     };
     assert_eq!(moments, sorted);
+}
+
+#[tokio::test]
+async fn the_task_tells_the_first_snapshot_and_follows_what_proxies_answer() {
+    let (targets, source) = watch::channel(snapshot(1, NONE, "1"));
+    let (sender, mut told) = watch::channel(Arc::new(Snapshot::default()));
+    let proxies = Proxies::default();
+    let ztunnel = proxies.enter(Proxy::new(&Audience::Ztunnel));
+    let waypoint = proxies.enter(Proxy::new(&Audience::Waypoint("shop/wp".into())));
+    let task = ambit_process::spawn::spawn("staging", run(source, sender, proxies.clone()));
+    told.wait_for(|told| told.generation == 1).await.expect("running");
+    targets.send_replace(snapshot(2, WP, "1"));
+    let bound = |told: &Arc<Snapshot>| Binding::of(told.addresses.get(WEB)).waypoints.len() == 1;
+    let served = |told: &Arc<Snapshot>| told.waypoints["shop/wp"].services.contains_key(WEB);
+    let now = told.wait_for(|told| served(told)).await.expect("running").clone();
+    assert!(!bound(&now));
+    waypoint.acknowledged(now.moment());
+    // Policies, Workloads, the binding, and nothing more.
+    while told.borrow().generation == 1 {
+        told.changed().await.expect("running");
+        let moment = told.borrow_and_update().moment();
+        ztunnel.acknowledged(moment);
+    }
+    assert!(bound(&told.borrow()));
+    drop(targets);
+    task.await.expect("it ends with the translation");
 }

@@ -9,6 +9,7 @@ use ambit_api::identity::{Identity, TrustDomain};
 use ambit_api::wire::core::Node as WireNode;
 use ambit_api::wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use ambit_api::wire::security::Authorization;
+use ambit_api::wire::waypoint as wire;
 use ambit_api::wire::workload::{Address, Workload, address};
 use ambit_discovery::channel::{self, Credential, RootSource, Target, TokenSource};
 use ambit_discovery::credentials::{CaClient, Issuer as _, State};
@@ -20,10 +21,10 @@ use ambit_transport::trust::Accepted;
 use controller::app::{Mesh, serve};
 use controller::ca::authority::Authority;
 use controller::ca::pods::{Phase, PodFact};
-use controller::ca::tokens::{Expected, Verifier};
+use controller::ca::tokens::{Account, Expected, Verifier};
 use controller::gate::{Facts, Gate};
 use controller::settings::Settings;
-use controller::snapshot::{ADDRESS, AUTHORIZATION, Resource, Snapshot};
+use controller::snapshot::{ADDRESS, AUTHORIZATION, Resource, Resources, Snapshot, WaypointResources};
 use controller::xds::metrics::ServerMetrics;
 use controller::xds::syncz::Proxies;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
@@ -133,6 +134,11 @@ impl TokenSpec {
         }
     }
 
+    pub(crate) fn waypoint() -> Self {
+        let (pod, uid) = (Some("wp-1"), "u-wp-1");
+        Self { namespace: "shop", account: "wp", pod, uid, ..Self::ztunnel("node-a") }
+    }
+
     pub(crate) fn application() -> Self {
         let (pod, uid) = (Some("web-1"), "u-web-1");
         Self { namespace: "shop", account: "web", pod, uid, ..Self::ztunnel("node-a") }
@@ -208,6 +214,45 @@ impl Controller {
         });
     }
 
+    /// The Gateway `shop/wp` is accepted; it is told one resource of each kind.
+    pub(crate) fn accept_waypoint(&self) {
+        let account: Account = "shop/wp".parse().expect("an account");
+        let one = |name: &str, body: Vec<u8>| {
+            let resource = Resource::new(name, vec![], body.into());
+            Resources::from_iter([(resource.name.clone(), Arc::new(resource))])
+        };
+        let own = WaypointResources {
+            gateway: one("shop/wp", wire::Gateway::default().encode_to_vec()),
+            services: one("shop/web", wire::Service::default().encode_to_vec()),
+            destinations: one("shop/web", wire::Destination::default().encode_to_vec()),
+            workloads: one("c//Pod/shop/web-1", wire::Workload::default().encode_to_vec()),
+            policies: one("shop/p", wire::Policy::default().encode_to_vec()),
+            account: account.clone(),
+        };
+        self.set_waypoints([(account, own)]);
+    }
+
+    /// Every Gateway is deleted.
+    pub(crate) fn without_gateways(&self) {
+        self.set_waypoints([]);
+    }
+
+    fn set_waypoints(&self, all: impl IntoIterator<Item = (Account, WaypointResources)>) {
+        let mut facts = self.facts.write().expect("not poisoned");
+        facts.waypoints.clear();
+        self.snapshots.send_modify(|held| {
+            let mut next = Snapshot { generation: held.generation + 1, ..Snapshot::clone(held) };
+            next.waypoints.clear();
+            for (account, own) in all {
+                let name: Arc<str> = account.to_string().into();
+                facts.waypoints.insert(account, name.clone());
+                next.waypoints.insert(name, Arc::new(own));
+            }
+            *held = Arc::new(next);
+        });
+        facts.changed.send_replace(());
+    }
+
     /// The ztunnel's pod is deleted.
     pub(crate) fn without_ztunnel(&self) {
         let mut facts = self.facts.write().expect("not poisoned");
@@ -260,14 +305,23 @@ impl Sink for Recorder {
 
 /// A proxy on node-a that refuses the resources named.
 pub(crate) fn proxy(controller: &Controller, refuse: &[&'static str]) -> Proxy {
+    connect(controller, &TokenSpec::ztunnel("node-a"), xds::Role::Ztunnel, refuse)
+}
+
+/// A replica of the waypoint `shop/wp`.
+pub(crate) fn waypoint(controller: &Controller) -> Proxy {
+    connect(controller, &TokenSpec::waypoint(), xds::Role::Waypoint, &[])
+}
+
+fn connect(controller: &Controller, token: &TokenSpec, role: xds::Role, refuse: &[&'static str]) -> Proxy {
     let (sender, pushes) = mpsc::unbounded_channel();
     let config = xds::Config {
-        target: controller.target(Some(controller.issuer.sign(&TokenSpec::ztunnel("node-a")))),
+        target: controller.target(Some(controller.issuer.sign(token))),
         node: xds::Node {
-            role: xds::Role::Ztunnel,
+            role,
             instance_ip: None,
-            pod_name: "ztunnel-a".to_owned(),
-            pod_namespace: "ambit-system".to_owned(),
+            pod_name: token.pod.unwrap_or_default().to_owned(),
+            pod_namespace: token.namespace.to_owned(),
             node_name: "node-a".to_owned(),
             version: "0.1.0".to_owned(),
             metadata: BTreeMap::new(),
@@ -373,6 +427,7 @@ pub(crate) fn policy(name: &str, version: u32) -> Resource {
 fn facts() -> Facts {
     let mut facts = Facts::default();
     for (namespace, name, account, node, phase) in [
+        ("shop", "wp-1", "wp", "node-a", Phase::Live),
         ("ambit-system", "ztunnel-a", "ztunnel", "node-a", Phase::Live),
         ("shop", "web-1", "web", "node-a", Phase::Live),
         ("shop", "cart-1", "cart", "node-b", Phase::Live),
@@ -384,7 +439,7 @@ fn facts() -> Facts {
             uid: format!("u-{name}"),
             service_account: account.to_owned(),
             node: node.to_owned(),
-            waypoint: None,
+            waypoint: (account == "wp").then(|| "wp".to_owned()),
             phase,
         });
     }
