@@ -19,6 +19,16 @@ use crate::objects::Change;
 
 static FOLDER: AtomicU32 = AtomicU32::new(0);
 
+fn inputs() -> Vec<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/translate/routes/testdata");
+    let mut inputs: Vec<PathBuf> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.retain(|path| path.to_string_lossy().ends_with("-in.yaml"));
+    inputs.sort();
+    assert!(inputs.len() >= 30, "only {} pairs", inputs.len());
+    inputs
+}
+
 fn loaded(input: &Path) -> Objects {
     let number = FOLDER.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("ambit-routes-{}-{number}", std::process::id()));
@@ -102,18 +112,59 @@ fn rendered(objects: &Objects) -> String {
     out
 }
 
+/// What every Service is told at waypoints of these namespaces.
+fn told(objects: &Objects, viewers: &BTreeSet<String>) -> BTreeMap<Key, Vec<(Routed, Destination)>> {
+    let (names, mesh) = (Names::default(), Mesh::new(objects));
+    let ctx = Context { objects, names: &names, mesh: &mesh };
+    let told = objects.all::<Service>().map(|(key, _)| {
+        let each = |viewer: &String| (service(&ctx, key, viewer), destination(&ctx, key, viewer).0);
+        (key.clone(), viewers.iter().map(each).collect())
+    });
+    told.collect()
+}
+
+/// Every object of every pair is taken away and put back: what differs then must have been foreseen.
+#[test]
+fn a_change_affects_no_service_but_those_it_names() {
+    let (mut differing, mut untouched) = (0, 0);
+    for input in inputs() {
+        let whole = loaded(&input);
+        let viewers = whole.changes().into_iter().map(|one| one.object().namespace).collect();
+        for change in whole.changes() {
+            let Change::Applied(object) = &change else { continue };
+            if object.kind() == ambit_crds::kind::Kind::ConfigMap {
+                // The mesh's settings make everything stale.
+                continue;
+            }
+            let mut without = whole.clone();
+            without.take(&Change::Deleted(object.reference()));
+            let (before, after) = (told(&whole, &viewers), told(&without, &viewers));
+            let (names, mesh) = (Names::default(), Mesh::new(&whole));
+            let gone = Context { objects: &without, names: &names, mesh: &mesh };
+            let back = Context { objects: &whole, names: &names, mesh: &mesh };
+            let affected = [affected(&gone, Some(object), None), affected(&back, None, Some(object))];
+            for key in before.keys() {
+                if after.get(key).is_some_and(|after| *after == before[key]) {
+                    untouched += usize::from(!affected[0].contains(key));
+                    continue;
+                }
+                differing += 1;
+                for affected in &affected {
+                    let place = format!("{}: {} changes {key:?}", input.display(), object.reference());
+                    assert!(affected.contains(key), "{place}");
+                }
+            }
+        }
+    }
+    assert!(differing > 50 && untouched > 50, "{differing} differ, {untouched} are left alone");
+}
+
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a test's own switch, not a program's setting")]
 fn manifests_give_what_stands_beside_them() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/translate/routes/testdata");
     let bless = std::env::var("AMBIT_BLESS").is_ok();
-    let mut inputs: Vec<PathBuf> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    inputs.retain(|path| path.to_string_lossy().ends_with("-in.yaml"));
-    inputs.sort();
-    assert!(inputs.len() >= 30, "only {} pairs", inputs.len());
     let mut wrong = Vec::new();
-    for input in inputs {
+    for input in inputs() {
         let output = PathBuf::from(input.to_string_lossy().replace("-in.yaml", ".txt"));
         let actual = rendered(&loaded(&input));
         if bless {

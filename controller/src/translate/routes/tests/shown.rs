@@ -109,24 +109,15 @@ fn backend(one: &Backend) -> String {
     format!("{} → {}{subset}{port}{broken} {changes}", one.weight, one.service).trim_end().to_owned()
 }
 
-pub(super) fn http(rule: &HttpRule, out: &mut String) {
-    writeln!(out, "  http {:?} of {}", rule.name, rule.origin).unwrap();
-    let mut line = |text: String| writeln!(out, "    {text}").unwrap();
-    rule.matches.iter().for_each(|one| line(format!("if {}", http_match(one))));
-    match rule.action.as_ref().unwrap() {
-        http_rule::Action::Forward(forward) => forward.backends.iter().for_each(|one| line(backend(one))),
-        http_rule::Action::Redirect(one) => line(format!("redirect {}", redirected(one))),
-        http_rule::Action::Respond(one) => {
-            line(format!("respond {} {:?}", one.status, String::from_utf8_lossy(&one.body)));
-        }
-    }
+/// What a rule does besides, in parts.
+fn besides(rule: &HttpRule) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
     let rewrite = rule.rewrite.as_ref();
     let fault = rule.fault.unwrap_or_default();
     // What is said nowhere is shown nowhere.
     let retry = rule.retry.clone().filter(|retry| *retry != built_in()).unwrap_or_default();
     let never = rule.retry.as_ref().is_none_or(|retry| retry.attempts == 0);
     let statuses: Vec<String> = retry.statuses.iter().map(u32::to_string).collect();
-    let said = [
+    vec![
         (
             "rewrite",
             vec![
@@ -164,7 +155,20 @@ pub(super) fn http(rule: &HttpRule, out: &mut String) {
                 ("headers", retry.headers.join(",")),
             ],
         ),
-    ];
+    ]
+}
+
+pub(super) fn http(rule: &HttpRule, out: &mut String) {
+    writeln!(out, "  http {:?} of {}", rule.name, rule.origin).unwrap();
+    let mut line = |text: String| writeln!(out, "    {text}").unwrap();
+    rule.matches.iter().for_each(|one| line(format!("if {}", http_match(one))));
+    match rule.action.as_ref().unwrap() {
+        http_rule::Action::Forward(forward) => forward.backends.iter().for_each(|one| line(backend(one))),
+        http_rule::Action::Redirect(one) => line(format!("redirect {}", redirected(one))),
+        http_rule::Action::Respond(one) => {
+            line(format!("respond {} {:?}", one.status, String::from_utf8_lossy(&one.body)));
+        }
+    }
     for one in &rule.mirrors {
         let to = Backend {
             service: one.service.clone(),
@@ -175,7 +179,7 @@ pub(super) fn http(rule: &HttpRule, out: &mut String) {
         };
         line(format!("mirror {}", backend(&to)));
     }
-    for (name, pairs) in said {
+    for (name, pairs) in besides(rule) {
         let text = parts(&pairs);
         if !text.is_empty() {
             line(format!("{name} {text}"));

@@ -38,7 +38,7 @@ pub(super) fn set(place: &Place<'_>, rule: &Rule<'_>, draft: &mut Draft, wire: &
     let action = match (&route.redirect, &route.direct_response) {
         (Some(one), _) => http_rule::Action::Redirect(redirect(one)),
         (None, Some(one)) => http_rule::Action::Respond(DirectResponse {
-            status: u32::from(one.status),
+            status: one.status,
             body: one.body.as_ref().map(|body| body.0.clone()).unwrap_or_default(),
         }),
         (None, None) => http_rule::Action::Forward(forward(place, rule, draft)),
@@ -101,7 +101,7 @@ fn redirect(one: &crd::Redirect) -> Redirect {
         port: one.port.map_or(0, |port| u32::from(port.get())),
         port_from: from.into(),
         path: path.map(|kind| PathChange { kind: Some(kind) }),
-        status: u32::from(one.redirect_code.unwrap_or_default()),
+        status: one.redirect_code.unwrap_or_default(),
     }
 }
 

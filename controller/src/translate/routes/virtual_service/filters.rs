@@ -54,7 +54,7 @@ pub(super) fn fault(asked: Option<&Fault>) -> Option<WireFault> {
     }
     if let Some(abort) = asked.abort.as_ref().filter(|abort| abort.share() != Percent::NONE) {
         wire.abort_share = abort.share().millionths();
-        wire.abort_status = u32::from(abort.http_status.unwrap_or_default());
+        wire.abort_status = abort.http_status.unwrap_or_default();
         wire.abort_grpc = grpc_status(&abort.grpc_status);
     }
     Some(wire).filter(|wire| *wire != WireFault::default())
@@ -85,6 +85,7 @@ pub(super) fn remark_not_yet(rule: &Rule<'_>, draft: &mut Draft) {
     let retries = route.retries.as_ref();
     let fields = [
         ("corsPolicy", route.cors_policy.is_some()),
+        ("match.statPrefix", route.matches.iter().any(|one| !one.stat_prefix.is_empty())),
         (
             "fault.abort.http2Error",
             rule.route

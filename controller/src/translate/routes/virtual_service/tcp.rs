@@ -18,6 +18,9 @@ pub(super) fn add(place: &Place<'_>, object: &ObjectRef, one: &VirtualService, d
             draft.remark(object, format!("tcp[{at}] is for gateways only, which nothing serves yet"));
             continue;
         }
+        if route.matches.iter().any(|one| !one.source_subnet.is_empty()) {
+            draft.not_yet(object, format!("tcp[{at}].match.sourceSubnet"));
+        }
         push(place, object, &format!("tcp[{at}]"), (met, &route.route), draft);
     }
     let hostname = place.ctx.hostname(place.service);
