@@ -26,13 +26,14 @@ use crate::ca::tokens::Verifier;
 use crate::gate::{Facts, Gate};
 use crate::listen::{self, ServingError};
 use crate::objects::Change;
+use crate::outage::Outages;
 use crate::pipeline::{Pipeline, Settled, Taken, Translate};
 use crate::rpc::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use crate::rpc::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use crate::settings::Settings;
 use crate::snapshot::{Resources, Snapshot, WaypointResources};
 use crate::staging;
-use crate::translate::{Names, Translator};
+use crate::translate::Translator;
 use crate::write_back::Backlog;
 use crate::xds::metrics::ServerMetrics;
 use crate::xds::server::Discovery;
@@ -108,6 +109,7 @@ struct Shown {
 struct Translation {
     translator: Translator,
     backlog: Backlog,
+    outages: Outages,
     recomputed: Counter,
 }
 
@@ -126,7 +128,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
     let taken = Taken::default();
     let (listed, first) = oneshot::channel();
     let pipeline = Pipeline {
-        translate: Translation::start(settings.names.clone(), status, &metrics),
+        translate: Translation::start(&settings, status, &metrics),
         snapshots: sender,
         facts,
         taken: taken.clone(),
@@ -203,13 +205,14 @@ pub async fn serve(
 }
 
 impl Translation {
-    fn start(names: Names, status: Arc<dyn StatusWriter>, metrics: &Metrics) -> Self {
+    fn start(settings: &Settings, status: Arc<dyn StatusWriter>, metrics: &Metrics) -> Self {
         let (backlog, recomputed) = (Backlog::default(), Counter::default());
         spawn("status", backlog.clone().run(status));
         let counter = recomputed.clone();
         let help = "Keys that changes made the controller compute again";
         metrics.with(|registry| registry.register("ambit_translate_recomputed_keys", help, counter));
-        Self { translator: Translator::new(names), backlog, recomputed }
+        let translator = Translator::new(settings.names.clone()).with_classes(settings.classes);
+        Self { translator, backlog, outages: Outages::default(), recomputed }
     }
 }
 
@@ -217,7 +220,10 @@ impl Translate for Translation {
     fn take(&mut self, changes: Vec<Change>) -> Arc<Snapshot> {
         let applied = self.translator.apply(changes);
         self.recomputed.inc_by(applied.recomputed.total() as u64);
+        self.backlog.own(applied.writes.owned);
+        self.backlog.annotate(applied.writes.annotations);
         self.backlog.put(applied.verdicts);
+        self.outages.follow(self.translator.absent(), &self.backlog);
         applied.snapshot
     }
 }

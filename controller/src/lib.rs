@@ -5,6 +5,7 @@ pub mod ca;
 pub mod gate;
 pub mod listen;
 pub mod objects;
+pub mod outage;
 pub mod pipeline;
 pub mod rpc;
 pub mod settings;

@@ -9,7 +9,7 @@ use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 
 use crate::ca::tokens::{Account, Expected};
-use crate::translate::Names;
+use crate::translate::{Classes, Names};
 
 /// The controller's settings.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// What names are made from.
     pub names: Names,
+    /// Classes of Gateways that are waypoints of ours.
+    pub classes: Classes,
     /// What is trusted and signed.
     pub ca: CaSettings,
     /// Streams at one time.
@@ -79,6 +81,13 @@ impl Settings {
             domain: reader.text("CLUSTER_DOMAIN", "cluster.local", "The cluster's DNS domain"),
             network: reader.text("NETWORK", "", "The network that every address belongs to"),
         };
+        let classes = Classes {
+            istio: reader.flag(
+                "AMBIT_ISTIO_WAYPOINT",
+                true,
+                "Take Gateways of class istio-waypoint for ours too",
+            ),
+        };
         let streams = reader.number("AMBIT_MAX_PROXIES", 5_000, "Proxies that may be connected at one time");
         let gather =
             reader.duration("AMBIT_GATHER", Duration::from_millis(5), "Gathering changes into one snapshot");
@@ -87,7 +96,7 @@ impl Settings {
         let log = LogSettings::read(reader);
         let sources = sources.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
         let rows = std::mem::replace(reader, Reader::new(environment)).finish()?;
-        Ok(Self { listen, admin, sources, state, names, ca, streams, gather, drain, log, rows })
+        Ok(Self { listen, admin, sources, state, names, classes, ca, streams, gather, drain, log, rows })
     }
 }
 

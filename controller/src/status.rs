@@ -1,5 +1,9 @@
 //! Verdicts: what became of an object that asked for something, as conditions. Pure; facts in, words out.
 
+pub(crate) mod waypoint;
+
+use std::collections::BTreeSet;
+
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::status::{Condition, ConditionStatus};
@@ -30,9 +34,9 @@ pub(crate) enum PolicyOutcome {
     /// Attached to objects: which of them exist, which do not, and which of those waived the lock.
     Attached(Targets),
     /// CUSTOM: only a waypoint can ask the provider.
-    Custom,
+    Custom(Fronted),
     /// It has attributes that only a waypoint can judge.
-    Beyond(Vec<String>),
+    Beyond(Vec<String>, Fronted),
     /// A DENY that names nothing.
     Empty,
     /// Ztunnels judge it.
@@ -44,13 +48,27 @@ pub(crate) enum PolicyOutcome {
     },
 }
 
+/// The pods of a policy that a waypoint has to judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fronted {
+    pub(crate) pods: usize,
+    pub(crate) enrolled: usize,
+    /// Those that have a waypoint.
+    pub(crate) behind: usize,
+    /// All of these, `namespace/name`.
+    pub(crate) waypoints: BTreeSet<String>,
+}
+
 /// The objects a policy is attached to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
+    /// The waypoints that judge it, `namespace/name`.
+    pub(crate) bound: BTreeSet<String>,
+    /// Services that name no waypoint.
     pub(crate) services: Vec<String>,
     pub(crate) missing: Vec<String>,
     pub(crate) waived: Vec<String>,
-    /// Gateways, classes, ServiceEntries: nothing stands for them yet.
+    /// Where nothing enforces it: ServiceEntries, Gateways that are no waypoints, classes without one.
     pub(crate) others: Vec<String>,
 }
 
@@ -81,6 +99,8 @@ pub(crate) enum ServiceOutcome {
         /// Policies attached to it; none when its annotation asks for it.
         policies: Vec<String>,
         headless: bool,
+        /// The waypoint that stands before it, `namespace/name`.
+        waypoint: Option<String>,
     },
     /// Policies are attached to it, and its annotation gives them up.
     Waived(Vec<String>),
@@ -108,21 +128,25 @@ pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome)
             let message = "a DENY without rules matches nothing; give it rules or delete it".to_owned();
             vec![no("Enforced", "NoEffect", message.clone()), yes("ZtunnelAccepted", "Accepted", message)]
         }
-        PolicyOutcome::Custom => {
+        PolicyOutcome::Custom(fronted) => {
             let message = format!(
-                "only a waypoint can ask the provider and none stands before the pods, so what it matches is denied; {label}"
+                "only a waypoint can ask the provider and none stands before {}, so what it matches is denied; {label}",
+                fronted.without()
             );
-            let enforced = if dry_run { dry() } else { no("Enforced", "WaypointRequired", message.clone()) };
-            vec![enforced, no("ZtunnelAccepted", "UnsupportedValue", message)]
+            let ztunnel = if fronted.all() { ONLY_WAYPOINT.to_owned() } else { message.clone() };
+            let enforced = if dry_run { dry() } else { fronted.enforced(message) };
+            vec![enforced, no("ZtunnelAccepted", "UnsupportedValue", ztunnel)]
         }
-        PolicyOutcome::Beyond(attributes) => {
+        PolicyOutcome::Beyond(attributes, fronted) => {
             let message = format!(
-                "only a waypoint can judge {} and none stands before the pods, so ALLOW rules with them never match and \
+                "only a waypoint can judge {} and none stands before {}, so ALLOW rules with them never match and \
                  DENY rules deny without regard to them; {label}",
-                attributes.join(", ")
+                attributes.join(", "),
+                fronted.without()
             );
-            let enforced = if dry_run { dry() } else { no("Enforced", "WaypointRequired", message.clone()) };
-            vec![enforced, yes("ZtunnelAccepted", "UnsupportedValue", message)]
+            let ztunnel = if fronted.all() { ONLY_WAYPOINT.to_owned() } else { message.clone() };
+            let enforced = if dry_run { dry() } else { fronted.enforced(message) };
+            vec![enforced, yes("ZtunnelAccepted", "UnsupportedValue", ztunnel)]
         }
         PolicyOutcome::Carried { coverage, ambiguous } => {
             let enforced = if dry_run { dry() } else { carried(*coverage, ambiguous) };
@@ -170,7 +194,17 @@ pub(crate) fn service(object: &ObjectRef, outcome: &ServiceOutcome) -> Vec<Condi
     );
     let (reason, message) = match outcome {
         ServiceOutcome::Open => return Vec::new(),
-        ServiceOutcome::Locked { policies, headless } => {
+        ServiceOutcome::Locked { policies, headless, waypoint: Some(waypoint) } => {
+            let what = match policies.as_slice() {
+                [] => "ambit.mesh/waypoint-only".to_owned(),
+                names => format!("AuthorizationPolicy {}", names.join(", ")),
+            };
+            let pods = if *headless { "; its callers dial pods, and are refused" } else { "" };
+            let message =
+                format!("{what}: by waypoint {waypoint}, and ztunnels let nobody else to its ports{pods}");
+            return vec![yes("Enforced", "Waypoint", message)];
+        }
+        ServiceOutcome::Locked { policies, headless, waypoint: None } => {
             let why = match policies.as_slice() {
                 [] => "ambit.mesh/waypoint-only asks for a waypoint".to_owned(),
                 names => format!("AuthorizationPolicy {} needs a waypoint", names.join(", ")),
@@ -224,6 +258,20 @@ fn attached(object: &ObjectRef, dry_run: bool, targets: &Targets) -> Vec<Conditi
     say(&targets.others, "nothing enforces policies of this target yet");
     say(&targets.missing, "not found in the policy's namespace");
     let found = !(targets.services.is_empty() && targets.waived.is_empty() && targets.others.is_empty());
+    if !targets.bound.is_empty() {
+        let names: Vec<&str> = targets.bound.iter().map(String::as_str).collect();
+        let by = format!("by waypoint {}", names.join(", "));
+        let (reason, message) = match parts.as_slice() {
+            [] => ("Accepted", by.clone()),
+            parts => ("PartiallyInvalid", format!("{by}; {}", parts.join("; "))),
+        };
+        let enforced = match (dry_run, found) {
+            (true, _) => dry(),
+            (false, false) => yes("Enforced", "Waypoint", message.clone()),
+            (false, true) => no("Enforced", "WaypointRequired", message.clone()),
+        };
+        return vec![enforced, yes("WaypointAccepted", reason, message)];
+    }
     let (reason, accepted) =
         if found { ("WaypointRequired", "AncestorNotBound") } else { ("TargetNotFound", "TargetNotFound") };
     let message = parts.join("; ");
@@ -252,6 +300,39 @@ fn carried(coverage: Coverage, ambiguous: &[u16]) -> Condition {
         ports.join(", ")
     );
     yes("Enforced", "AmbiguousPorts", message)
+}
+
+/// What ztunnels do of a policy that a waypoint judges.
+const ONLY_WAYPOINT: &str =
+    "ztunnels have what they can judge of it, and leave the waypoint's own connections to the waypoint";
+
+impl Fronted {
+    fn all(&self) -> bool {
+        self.pods > 0 && self.behind == self.pods
+    }
+
+    fn without(&self) -> String {
+        match self.behind {
+            0 => "the pods".to_owned(),
+            behind => format!("{} of {} pods", self.pods - behind, self.pods),
+        }
+    }
+
+    /// `missing`: what to say where no waypoint stands.
+    fn enforced(&self, missing: String) -> Condition {
+        if !self.all() {
+            return no("Enforced", "WaypointRequired", missing);
+        }
+        if self.enrolled == 0 {
+            return no("Enforced", "NotEnrolled", "no pod it covers is in the mesh".to_owned());
+        }
+        let names: Vec<&str> = self.waypoints.iter().map(String::as_str).collect();
+        let mut message = format!("by waypoint {}", names.join(", "));
+        if self.enrolled < self.pods {
+            message.push_str("; some pods it covers are not in the mesh");
+        }
+        yes("Enforced", "Waypoint", message)
+    }
 }
 
 fn dry() -> Condition {

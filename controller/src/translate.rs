@@ -2,13 +2,18 @@
 //! again what it touches and nothing else (design §1.9), and after any sequence of changes the result is the one
 //! that a computation from scratch gives.
 
+mod attach;
 mod authorization;
+mod auto;
+mod binding;
 mod dirty;
+mod gateways;
 mod index;
 mod levels;
 mod lock;
 mod members;
 mod names;
+mod owned;
 mod peer;
 mod policies;
 mod ports;
@@ -17,20 +22,23 @@ mod routes;
 mod service;
 mod state;
 mod verdicts;
+mod waypoints;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::status::Condition;
 
+pub use gateways::{Classes, DOWN};
 pub use names::Names;
 
 pub use crate::objects::Change;
-use crate::objects::{Before, Objects};
+use crate::objects::{Before, Key, Objects};
 use crate::snapshot::{Resources, Snapshot};
 use crate::status::Verdict;
+use crate::write_back::{Annotation, Owned};
 use dirty::Dirty;
 use record::Mesh;
 use state::State;
@@ -51,6 +59,17 @@ pub struct Applied {
     pub recomputed: Recomputed,
     /// Objects whose conditions differ from before.
     pub verdicts: Vec<Verdict>,
+    /// What else is to be written.
+    pub writes: Writes,
+}
+
+/// What is to be written besides conditions.
+#[derive(Clone, Debug, Default)]
+pub struct Writes {
+    /// Notes on Gateways that later translations read again (policy.md rule 17).
+    pub annotations: Vec<Annotation>,
+    /// Objects of ours.
+    pub owned: Vec<Owned>,
 }
 
 /// How many keys of each kind were computed again.
@@ -83,6 +102,17 @@ impl Translator {
         Self { state: State::new(names, Objects::default()), verdicts: BTreeMap::new() }
     }
 
+    /// Takes Gateways of these classes for waypoints.
+    pub fn with_classes(mut self, classes: Classes) -> Self {
+        self.state.classes = classes;
+        self
+    }
+
+    /// Waypoints that were ready once, are not any more, and wait for somebody to say for how long.
+    pub fn absent(&self) -> BTreeSet<Key> {
+        self.state.absent()
+    }
+
     /// Applies a batch of changes.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Applied {
         let mut dirty = Dirty::default();
@@ -92,7 +122,7 @@ impl Translator {
         }
         let old = (dirty.all && self.state.mesh != Mesh::new(&self.state.objects))
             .then(|| self.start_over(&mut dirty));
-        let mut recomputed = self.state.refresh(&mut dirty);
+        let (mut recomputed, writes) = self.state.refresh(&mut dirty);
         if let Some(old) = old {
             keep_same(&old.addresses, &mut self.state.snapshot.addresses);
             keep_same(&old.authorizations, &mut self.state.snapshot.authorizations);
@@ -101,7 +131,7 @@ impl Translator {
         recomputed.verdicts = dirty.verdicts.len();
         let verdicts = dirty.verdicts.into_iter().filter_map(|object| self.judge(object)).collect();
         self.state.snapshot.generation += 1;
-        Applied { snapshot: Arc::new(self.state.snapshot.clone()), recomputed, verdicts }
+        Applied { snapshot: Arc::new(self.state.snapshot.clone()), recomputed, verdicts, writes }
     }
 
     /// The conditions of every object that has any.
@@ -127,7 +157,8 @@ impl Translator {
         let objects = std::mem::take(&mut self.state.objects);
         let changes = objects.changes();
         let new = State::new(self.state.names.clone(), objects);
-        let old = std::mem::replace(&mut self.state, new);
+        let classes = self.state.classes;
+        let old = std::mem::replace(&mut self.state, State { classes, ..new });
         self.state.snapshot.generation = old.snapshot.generation;
         for change in &changes {
             dirty.mark(change, &Before::default(), &mut self.state);

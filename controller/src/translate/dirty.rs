@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 
 use ambit_crds::endpoint_slice::EndpointSlice;
+use ambit_crds::gateway::Gateway;
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::{Map, ObjectRef, selects};
+use ambit_crds::namespace::Namespace;
 use ambit_crds::peer_authentication::PeerAuthentication;
 use ambit_crds::pod::Pod;
 use ambit_crds::service::Service;
 
 use super::record::pods_of;
 use super::state::State;
-use super::{index, levels};
+use super::{gateways, index, levels, routes};
 use crate::objects::{Before, Change, Key, Typed};
 
 /// Keys that must be computed again.
@@ -30,6 +32,14 @@ pub(crate) struct Dirty {
     pub(crate) spreads: BTreeSet<(Key, String)>,
     /// Pods that list their policies under other names.
     pub(crate) lists: BTreeSet<Key>,
+    /// Gateways that may stand otherwise, or ought to exist.
+    pub(crate) gateways: BTreeSet<Key>,
+    /// Namespaces that may ask for a waypoint of their own.
+    pub(crate) autos: BTreeSet<String>,
+    /// Services whose routes, or what stands behind them, may differ.
+    pub(crate) routed: BTreeSet<Key>,
+    /// Pods of which waypoints may be told otherwise.
+    pub(crate) held: BTreeSet<Key>,
     /// Objects whose verdict may differ.
     pub(crate) verdicts: BTreeSet<ObjectRef>,
 }
@@ -42,11 +52,17 @@ impl Dirty {
         self.verdicts.insert(object.clone());
         match object.kind {
             Kind::ConfigMap => self.all = true,
-            Kind::Namespace => {
-                self.namespaces.insert(key.name);
+            Kind::Namespace => self.namespace(key, before, state),
+            Kind::Gateway | Kind::ServiceAccount | Kind::Deployment => {
+                self.gateways.insert(key);
+            }
+            Kind::GatewayClass => {
+                self.gateways.extend(state.objects.all::<Gateway>().map(|(key, _)| key.clone()));
             }
             Kind::Node => self.pods.extend(state.on_node.get(&key.name).into_iter().flatten().cloned()),
             Kind::Pod => {
+                let versions = previous::<Pod>(before).into_iter().chain(state.objects.get(&key));
+                self.gateways.extend(versions.filter_map(gateways::replica_of));
                 self.pods.insert(key);
             }
             Kind::Service => self.service(key, before, state),
@@ -55,6 +71,30 @@ impl Dirty {
             Kind::PeerAuthentication => self.peer(key, before, state),
             _ => {}
         }
+        self.routes(&object, before, state);
+    }
+
+    /// What routes make of it. Pods and nodes come and go without a route's asking.
+    fn routes(&mut self, object: &ObjectRef, before: &Before, state: &State) {
+        if matches!(object.kind, Kind::Pod | Kind::Node | Kind::EndpointSlice) {
+            return;
+        }
+        let after = state.objects.any(object);
+        let affected = routes::affected(&state.routes(), before.object.as_deref(), after);
+        for service in &affected {
+            self.verdicts.extend(routes::concerning(&state.routes(), service));
+        }
+        self.routed.extend(affected);
+    }
+
+    fn namespace(&mut self, key: Key, before: &Before, state: &State) {
+        let old = previous::<Namespace>(before).map(|one| (&one.meta.labels, &one.meta.annotations));
+        let new = state.objects.get::<Namespace>(&Key::new("", &key.name));
+        if old != new.map(|one| (&one.meta.labels, &one.meta.annotations)) {
+            state.mark_namespace(&key.name, self);
+            self.autos.insert(key.name.clone());
+        }
+        self.namespaces.insert(key.name);
     }
 
     fn service(&mut self, key: Key, before: &Before, state: &State) {
@@ -73,6 +113,7 @@ impl Dirty {
             }
         }
         self.policy_verdicts_of(&key, state);
+        self.gateways.insert(key.clone());
         self.services.insert(key);
     }
 
@@ -81,6 +122,9 @@ impl Dirty {
             index::remove_from(&mut state.slices_of, &pod, &key);
             self.pods.insert(pod);
         }
+        let versions = previous::<EndpointSlice>(before).into_iter().chain(state.objects.get(&key));
+        let services = versions.filter_map(|slice| Some(Key::new(&key.namespace, slice.service()?)));
+        self.routed.extend(services);
         let new: Vec<Key> = state.objects.get::<EndpointSlice>(&key).into_iter().flat_map(pods_of).collect();
         for pod in new {
             state.slices_of.entry(pod.clone()).or_default().insert(key.clone());
@@ -97,6 +141,13 @@ impl Dirty {
             self.pods.extend(state.members.get(&service).into_iter().flatten().cloned());
             self.policy_verdicts_of(&service, state);
             self.services.insert(service);
+        }
+        let versions = state.policies.all.get(&key).cloned().into_iter().chain(state.read_policy(&key));
+        for policy in versions {
+            self.gateways.extend(policy.gateways(&key.namespace));
+            if policy.names_classes() && key.namespace == state.mesh.root {
+                self.gateways.extend(state.gateways.keys().cloned());
+            }
         }
         self.policies.insert(key);
     }
@@ -132,7 +183,7 @@ impl Dirty {
     }
 
     /// The policies that name a Service say whether it exists.
-    fn policy_verdicts_of(&mut self, service: &Key, state: &State) {
+    pub(crate) fn policy_verdicts_of(&mut self, service: &Key, state: &State) {
         let policies = state.policies.all.range(Key::new(&service.namespace, "")..);
         let policies = policies.take_while(|(key, _)| key.namespace == service.namespace);
         let naming =

@@ -2,6 +2,11 @@
 
 use std::net::IpAddr;
 
+use ambit_api::wire::workload::{GatewayAddress, NamespacedHostname, gateway_address};
+
+use super::attach::Lead;
+use super::gateways::PORT;
+
 /// Settings that names are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -33,6 +38,18 @@ impl Names {
     /// A pod's resource name.
     pub(crate) fn pod(&self, namespace: &str, name: &str) -> String {
         format!("{}//Pod/{namespace}/{name}", self.cluster)
+    }
+
+    /// How ztunnels find the waypoints they are led through.
+    pub(crate) fn leads(&self, lead: &Lead) -> impl Iterator<Item = GatewayAddress> {
+        lead.0.iter().map(|(gateway, _)| {
+            let hostname = NamespacedHostname {
+                namespace: gateway.namespace.clone(),
+                hostname: self.hostname(&gateway.namespace, &gateway.name),
+            };
+            let destination = Some(gateway_address::Destination::Hostname(hostname));
+            GatewayAddress { destination, hbone_mtls_port: u32::from(PORT) }
+        })
     }
 
     /// The resource name of an endpoint that is no pod.

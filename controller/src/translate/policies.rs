@@ -25,6 +25,7 @@ pub(crate) struct Policy {
     /// Its form where neither ports nor waypoints make a difference.
     plain: Option<Arc<Form>>,
     uses_ports: bool,
+    is_custom: bool,
 }
 
 /// Whether a policy is obeyed.
@@ -84,7 +85,8 @@ impl Policy {
             crd::Scope::Selector(labels) => Reach::Workloads(labels.clone()),
             crd::Scope::Targets(targets) => Reach::Targets(targets.clone()),
         };
-        Self::from_parts(reach, standing, read)
+        let is_custom = matches!(policy.spec.action, crd::Action::Custom { .. });
+        Self { is_custom, ..Self::from_parts(reach, standing, read) }
     }
 
     /// Of an object that was never valid.
@@ -101,7 +103,7 @@ impl Policy {
         let carried = read.as_ref().map(|read| &read.carried);
         let uses_ports = carried.is_some_and(super::authorization::Carried::uses_ports);
         let plain = carried.map(|carried| Arc::new(carried.form(&PodPorts::default(), &Waypoints::new())));
-        Self { reach, standing, read, plain, uses_ports }
+        Self { reach, standing, read, plain, uses_ports, is_custom: false }
     }
 
     /// Whether ztunnels are sent anything of it: a DENY without rules can deny nothing.
@@ -111,13 +113,23 @@ impl Policy {
     }
 
     /// Whether it is part of the S of a pod with these labels.
+    pub(crate) fn applies(&self, labels: &Map) -> bool {
+        match &self.reach {
+            Reach::Namespace => true,
+            Reach::Workloads(wanted) => selects(wanted, labels),
+            Reach::Targets(_) => false,
+        }
+    }
+
+    /// Whether it is part of what ztunnels are sent of the S of a pod with these labels.
     pub(crate) fn covers(&self, labels: &Map) -> bool {
-        self.is_sent()
-            && match &self.reach {
-                Reach::Namespace => true,
-                Reach::Workloads(wanted) => selects(wanted, labels),
-                Reach::Targets(_) => false,
-            }
+        self.is_sent() && self.applies(labels)
+    }
+
+    /// Whether it is an L7 policy: enforced, and only a waypoint can judge all of it.
+    pub(crate) fn is_l7(&self) -> bool {
+        let is_beyond = self.read.as_ref().is_some_and(|read| !read.beyond.is_empty());
+        self.standing == Standing::Enforced && (self.is_custom || is_beyond)
     }
 
     /// Whether it belongs to the T of the Services it names.
@@ -127,12 +139,34 @@ impl Policy {
 
     /// The Services of its namespace that it is attached to.
     pub(crate) fn services<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Key> + 'a {
-        let targets: &[TargetRef] = if let Reach::Targets(targets) = &self.reach { targets } else { &[] };
-        let services = targets.iter().filter(move |target| {
-            target.kind == "Service"
+        self.targets_of("Service", namespace)
+    }
+
+    /// The Gateways of its namespace that it is attached to.
+    pub(crate) fn gateways<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Key> + 'a {
+        self.targets_of("Gateway", namespace)
+    }
+
+    /// The classes of Gateways that it is attached to, which it is in the root namespace alone.
+    pub(crate) fn names_class(&self, class: &str) -> bool {
+        self.targets().iter().any(|target| target.kind == "GatewayClass" && target.name == class)
+    }
+
+    /// Whether it is attached to a class at all.
+    pub(crate) fn names_classes(&self) -> bool {
+        self.targets().iter().any(|target| target.kind == "GatewayClass")
+    }
+
+    fn targets(&self) -> &[TargetRef] {
+        if let Reach::Targets(targets) = &self.reach { targets } else { &[] }
+    }
+
+    fn targets_of<'a>(&'a self, kind: &'static str, namespace: &'a str) -> impl Iterator<Item = Key> + 'a {
+        let targets = self.targets().iter().filter(move |target| {
+            target.kind == kind
                 && target.namespace.as_ref().is_none_or(|own| own.is_empty() || own == namespace)
         });
-        services.map(move |target| Key::new(namespace, &target.name))
+        targets.map(move |target| Key::new(namespace, &target.name))
     }
 
     /// What a pod with these ports and waypoints is sent.

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ambit_api::wire::waypoint::PortAlias;
+
 /// The Service ports before one pod that are no port of the pod itself, with what they lead to.
 ///
 /// Equal values give equal wire forms, so pods can be grouped by it.
@@ -61,6 +63,22 @@ impl PodPorts {
             (false, 1) => targets.ports.first().copied(),
             _ => None,
         }
+    }
+
+    /// The same for a waypoint. A number that leads nobody knows where stands, for a DENY, for each of the pod's `own` ports;
+    /// never for a single one, which an ALLOW would take it for.
+    pub(crate) fn aliases(&self, own: &BTreeSet<u16>) -> Vec<PortAlias> {
+        let alias = |(port, targets): (&u16, &Targets)| {
+            let mut all: Vec<u32> = targets.ports.iter().copied().map(u32::from).collect();
+            if targets.unresolved {
+                all.extend(own.difference(&targets.ports).copied().map(u32::from));
+                if let [only] = all[..] {
+                    all.push(only);
+                }
+            }
+            PortAlias { port: u32::from(*port), targets: all }
+        };
+        self.service_ports.iter().map(alias).collect()
     }
 
     /// Whether Services disagree about this number.

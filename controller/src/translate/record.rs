@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ambit_api::wire::waypoint::access_log::Encoding;
+use ambit_api::wire::waypoint::{AccessLog, PathNormalization};
 use ambit_crds::endpoint_slice::EndpointSlice;
-use ambit_crds::mesh_config::{MeshConfig, MeshConfigSpec, PolicyPlacement};
+use ambit_crds::mesh_config::{
+    AccessLogEncoding, MeshConfig, MeshConfigSpec, PathNormalization as Asked, PolicyPlacement,
+};
 use ambit_crds::pod::Pod;
 use ambit_crds::service::Service;
 
 use super::authorization::parse::TrustDomains;
 use super::authorization::{Form, Waypoints};
+use super::binding::Labels;
+use super::index;
 use super::levels::{Levels, Peer};
 use super::lock::Locks;
 use super::members::Membership;
@@ -22,11 +28,23 @@ use crate::objects::{Key, Objects};
 const WAYPOINT_ONLY: &str = "ambit.mesh/waypoint-only";
 
 /// What the mesh configuration says to translation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mesh {
     pub(crate) root: String,
     pub(crate) domains: TrustDomains,
     pub(crate) placement: PolicyPlacement,
+    pub(crate) paths: PathNormalization,
+    pub(crate) access_log: Option<AccessLog>,
+    /// All of it: whatever else translation reads there counts too when the configuration changes.
+    spec: MeshConfigSpec,
+}
+
+/// What records are made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) labels: Labels<'a>,
+    pub(crate) mesh: &'a Mesh,
+    pub(crate) policies: &'a Policies,
 }
 
 /// The policies and what they are attached to.
@@ -35,6 +53,10 @@ pub(crate) struct Policies {
     pub(crate) all: BTreeMap<Key, Policy>,
     /// T of a Service: the policies attached to it that are obeyed.
     attached: BTreeMap<Key, BTreeSet<Key>>,
+    /// Service → every policy attached to it.
+    of_services: BTreeMap<Key, BTreeSet<Key>>,
+    /// Gateway → every policy attached to it.
+    of_gateways: BTreeMap<Key, BTreeSet<Key>>,
 }
 
 /// One pod that runs and has an address.
@@ -48,6 +70,10 @@ pub(crate) struct Record {
     pub(crate) covered: bool,
     /// Its traffic is in the mesh.
     pub(crate) enrolled: bool,
+    /// S: the policies that apply.
+    pub(crate) applies: BTreeSet<Key>,
+    /// Whether one of them is an L7 policy.
+    pub(crate) needs_l7: bool,
     pub(crate) forms: BTreeMap<Key, Arc<Form>>,
     pub(crate) locks: Locks,
     pub(crate) peer: Peer,
@@ -69,7 +95,14 @@ impl Mesh {
         let spec = objects.all::<MeshConfig>().next().map_or(&defaults, |(_, config)| &config.spec);
         let domains =
             TrustDomains { own: spec.trust_domain.clone(), aliases: spec.trust_domain_aliases.clone() };
-        Self { root: spec.root_namespace.clone(), domains, placement: spec.policy.placement }
+        Self {
+            root: spec.root_namespace.clone(),
+            domains,
+            placement: spec.policy.placement,
+            paths: paths(spec),
+            access_log: access_log(spec),
+            spec: spec.clone(),
+        }
     }
 }
 
@@ -83,8 +116,20 @@ impl Policies {
                 }
             }
             self.attached.retain(|_, attached| !attached.is_empty());
+            for service in old.services(&key.namespace) {
+                index::remove_from(&mut self.of_services, &service, key);
+            }
+            for gateway in old.gateways(&key.namespace) {
+                index::remove_from(&mut self.of_gateways, &gateway, key);
+            }
         }
         let Some(policy) = policy else { return };
+        for service in policy.services(&key.namespace) {
+            self.of_services.entry(service).or_default().insert(key.clone());
+        }
+        for gateway in policy.gateways(&key.namespace) {
+            self.of_gateways.entry(gateway).or_default().insert(key.clone());
+        }
         for service in policy.services(&key.namespace).filter(|_| policy.is_obeyed()) {
             self.attached.entry(service).or_default().insert(key.clone());
         }
@@ -96,8 +141,22 @@ impl Policies {
         self.attached.get(service).into_iter().flatten()
     }
 
+    /// T of a Service as a waypoint has it: also what is only counted.
+    pub(crate) fn of_service(&self, service: &Key) -> impl Iterator<Item = &Key> {
+        self.of_services.get(service).into_iter().flatten()
+    }
+
+    /// T(gw): attached to the Gateway, or in the root namespace to its class.
+    pub(crate) fn of_gateway(&self, gateway: &Key, class: &str, root: &str) -> impl Iterator<Item = Key> {
+        let of_root = self.all.range(Key::new(root, "")..).take_while(move |(key, _)| key.namespace == root);
+        let of_class = of_root.filter(move |(_, policy)| policy.names_class(class)).map(|(key, _)| key);
+        let all: Vec<Key> =
+            self.of_gateways.get(gateway).into_iter().flatten().chain(of_class).cloned().collect();
+        all.into_iter()
+    }
+
     /// Those that are part of the S of a pod.
-    pub(crate) fn covering<'a>(
+    pub(crate) fn applying<'a>(
         &'a self,
         pod: &'a Pod,
         root: &'a str,
@@ -108,7 +167,18 @@ impl Policies {
         let all = namespaces.flat_map(|namespace| {
             self.all.range(Key::new(namespace, "")..).take_while(move |(key, _)| key.namespace == namespace)
         });
-        all.filter(|(_, policy)| policy.covers(&pod.meta.labels))
+        all.filter(|(_, policy)| policy.applies(&pod.meta.labels))
+    }
+
+    /// Whether one of these is an L7 policy.
+    pub(crate) fn need_l7(&self, policies: &BTreeSet<Key>) -> bool {
+        policies.iter().any(|key| self.all.get(key).is_some_and(Policy::is_l7))
+    }
+
+    /// Whether only a waypoint can serve the Service as its owner asked, pods' own policies aside (policy.md rule 12).
+    pub(crate) fn need_waypoint(&self, service: &Service) -> bool {
+        self.attached(&Key::of(&service.meta)).next().is_some()
+            || service.meta.annotation(WAYPOINT_ONLY) == Some("true")
     }
 
     /// Why the Service is locked, if it is (policy.md rule 10).
@@ -127,16 +197,12 @@ impl Policies {
 }
 
 /// The record of a pod; `None` if the data plane has no use for it. `slices` are those that name it.
-pub(crate) fn build(
-    pod: &Pod,
-    objects: &Objects,
-    mesh: &Mesh,
-    policies: &Policies,
-    slices: &BTreeSet<Key>,
-) -> Option<Record> {
+pub(crate) fn build(pod: &Pod, reading: &Reading<'_>, slices: &BTreeSet<Key>) -> Option<Record> {
     if !workload::is_present(pod) {
         return None;
     }
+    let Reading { labels, mesh, policies } = *reading;
+    let objects = labels.objects;
     let members = members(pod, objects, slices);
     let covered = !pod.spec.host_network;
     let ports = match mesh.placement {
@@ -146,25 +212,32 @@ pub(crate) fn build(
             members.iter().flat_map(|member| member.ports.clone()),
         ),
     };
+    let waypoints = match mesh.placement {
+        PolicyPlacement::Istio => Waypoints::new(),
+        PolicyPlacement::Ambit => labels.before(pod, &members),
+    };
     let mut record = Record {
         members,
         ports,
-        // No Gateway is a waypoint yet.
-        waypoints: Waypoints::new(),
+        waypoints,
         node: pod.spec.node_name.clone(),
         covered,
         enrolled: workload::is_enrolled(pod),
+        applies: BTreeSet::new(),
+        needs_l7: false,
         forms: BTreeMap::new(),
         locks: Locks::default(),
         peer: Peer::default(),
     };
     if covered {
-        let needed = policies.covering(pod, &mesh.root);
         let form = |policy: &Policy| policy.form(&record.ports, &record.waypoints);
-        record.forms = needed.filter_map(|(key, policy)| Some((key.clone(), form(policy)?))).collect();
+        let sent = policies.applying(pod, &mesh.root).filter(|(_, policy)| policy.is_sent());
+        record.forms = sent.filter_map(|(key, policy)| Some((key.clone(), form(policy)?))).collect();
+        record.applies = policies.applying(pod, &mesh.root).map(|(key, _)| key.clone()).collect();
+        record.needs_l7 = policies.need_l7(&record.applies);
         record.peer = Levels::new(objects, &mesh.root, &pod.meta.namespace).peer(&pod.meta.labels);
         if mesh.placement == PolicyPlacement::Ambit {
-            record.locks = locks(&record.members, objects, policies);
+            record.locks = locks(&record.members, labels, policies);
         }
     }
     Some(record)
@@ -188,16 +261,35 @@ fn members(pod: &Pod, objects: &Objects, slices: &BTreeSet<Key>) -> Vec<Membersh
     members.into_values().collect()
 }
 
-fn locks(members: &[Membership], objects: &Objects, policies: &Policies) -> Locks {
+fn locks(members: &[Membership], labels: Labels<'_>, policies: &Policies) -> Locks {
     let mut locks = Locks::default();
     for member in members {
-        let service = objects.get::<Service>(&Key::new(&member.namespace, &member.service));
-        if service.is_some_and(|service| policies.locking(service).is_some()) {
-            // No Gateway is a waypoint yet, so nobody is let through.
-            locks.add(member.ports.iter().map(|(_, target)| *target), &Waypoints::new());
+        let service = labels.objects.get::<Service>(&Key::new(&member.namespace, &member.service));
+        if let Some(service) = service.filter(|service| policies.locking(service).is_some()) {
+            let waypoints = labels.service(service).identities().collect();
+            locks.add(member.ports.iter().map(|(_, target)| *target), &waypoints);
         }
     }
     locks
+}
+
+/// `DEFAULT` is `BASE`.
+fn paths(spec: &MeshConfigSpec) -> PathNormalization {
+    match spec.path_normalization.normalization {
+        Asked::Default | Asked::Base => PathNormalization::Base,
+        Asked::None => PathNormalization::NoNormalization,
+        Asked::MergeSlashes => PathNormalization::MergeSlashes,
+        Asked::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+    }
+}
+
+fn access_log(spec: &MeshConfigSpec) -> Option<AccessLog> {
+    let encoding = match spec.access_log_encoding {
+        AccessLogEncoding::Json => Encoding::Json,
+        AccessLogEncoding::Text => Encoding::Text,
+    };
+    let log = AccessLog { encoding: encoding.into(), format: spec.access_log_format.clone() };
+    (!spec.access_log_file.is_empty()).then_some(log)
 }
 
 /// The pods a slice names, in its own namespace.

@@ -2,17 +2,22 @@
 
 use ambit_api::wire::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use ambit_api::wire::workload::{
-    Address, AppProtocol, IpFamilies, LoadBalancing, NetworkAddress, Port, Service as WireService, address,
+    Address, AppProtocol, IpFamilies, LoadBalancing, NetworkAddress, Port, Service as WireService,
+    WeightedWaypoint, address,
 };
 use ambit_crds::pod::{IntOrString, Protocol};
 use ambit_crds::service::{Addressing, InternalTrafficPolicy, IpFamily, Service, ServicePort, ServiceType};
 use prost::Message as _;
 
+use super::attach::Lead;
 use super::names::{Names, octets};
 use crate::snapshot::Resource;
 
 /// The annotation older clusters write instead of `spec.trafficDistribution`.
 const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+/// Our ingress goes through the Service's waypoint too.
+const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
 
 /// Whether the mesh carries traffic to this Service at all.
 pub(crate) fn is_served(service: &Service) -> bool {
@@ -25,7 +30,7 @@ pub(crate) fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort>
 }
 
 /// The Service's resource; `None` when the mesh does not carry its traffic.
-pub(crate) fn translate(service: &Service, names: &Names) -> Option<Resource> {
+pub(crate) fn translate(service: &Service, names: &Names, lead: &Lead) -> Option<Resource> {
     if !is_served(service) {
         return None;
     }
@@ -46,11 +51,24 @@ pub(crate) fn translate(service: &Service, names: &Names) -> Option<Resource> {
         load_balancing: load_balancing(service),
         ip_families: ip_families(service).into(),
         canonical: true,
+        waypoint: names.leads(lead).next(),
+        ingress_use_waypoint: service.meta.label(INGRESS_USE_WAYPOINT) == Some("true"),
+        weighted_waypoints: weighted(lead, names),
         ..WireService::default()
     };
     let body = Address { r#type: Some(address::Type::Service(message)) }.encode_to_vec();
     let aliases = ips.iter().map(|ip| names.alias(*ip)).collect();
     Some(Resource::new(names.service(&meta.namespace, &meta.name), aliases, body.into()))
+}
+
+/// None where there is no choice.
+fn weighted(lead: &Lead, names: &Names) -> Vec<WeightedWaypoint> {
+    if lead.0.len() < 2 {
+        return Vec::new();
+    }
+    let weights = lead.0.iter().map(|(_, weight)| *weight);
+    let each = names.leads(lead).zip(weights);
+    each.map(|(destination, weight)| WeightedWaypoint { destination: Some(destination), weight }).collect()
 }
 
 fn port(port: &ServicePort) -> Port {

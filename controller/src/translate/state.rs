@@ -12,14 +12,19 @@ use ambit_crds::peer_authentication::PeerAuthentication;
 use ambit_crds::pod::Pod;
 use ambit_crds::service::Service;
 
+use super::attach::Lead;
+use super::auto::Autos;
 use super::dirty::{Dirty, policy_ref};
+use super::gateways::{Classes, Gateways};
 use super::index::changed_spreads;
 use super::levels::Levels;
 use super::names::Names;
+use super::owned::Wanted;
 use super::policies::{Listing, Policy, Spread};
-use super::record::{self, Mesh, Policies, Record};
+use super::record::{self, Mesh, Policies, Reading, Record};
+use super::waypoints::Views;
 use super::workload::{self, Surroundings};
-use super::{Recomputed, peer, service};
+use super::{Recomputed, Writes, peer, service};
 use crate::objects::{Key, Objects};
 use crate::snapshot::{Resource, Resources, Snapshot};
 
@@ -41,7 +46,13 @@ pub(crate) struct State {
     /// Pod → slices that name it.
     pub(crate) slices_of: BTreeMap<Key, BTreeSet<Key>>,
     /// Slice → its resources.
-    endpoints: BTreeMap<Key, Vec<Arc<str>>>,
+    pub(crate) endpoints: BTreeMap<Key, Vec<Arc<str>>>,
+    pub(crate) classes: Classes,
+    pub(crate) gateways: Gateways,
+    pub(crate) autos: Autos,
+    pub(crate) views: Views,
+    /// What we deployed.
+    pub(crate) owned: Wanted,
 }
 
 /// Counts over records, so that one pod's change never asks for a walk over all of them.
@@ -86,15 +97,21 @@ impl State {
             on_node: BTreeMap::new(),
             slices_of: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            classes: Classes::default(),
+            gateways: Gateways::new(),
+            autos: Autos::default(),
+            views: Views::default(),
+            owned: Wanted::new(),
         }
     }
 
     /// Brings everything up to date that is stale; adds to `dirty` what turns out to be stale on the way.
-    pub(crate) fn refresh(&mut self, dirty: &mut Dirty) -> Recomputed {
+    pub(crate) fn refresh(&mut self, dirty: &mut Dirty) -> (Recomputed, Writes) {
         let mut count = Recomputed::default();
         for key in dirty.policies.clone() {
             self.refresh_policy(&key, dirty);
         }
+        let annotations = self.refresh_gateways(dirty);
         for key in &dirty.pods.clone() {
             self.refresh_record(key, dirty);
         }
@@ -123,7 +140,9 @@ impl State {
             self.refresh_peer(key);
         }
         self.refresh_static_strict();
-        count
+        self.refresh_waypoints(dirty);
+        let owned = dirty.gateways.iter().flat_map(|key| self.refresh_owned(key)).collect();
+        (count, Writes { annotations, owned })
     }
 
     /// Reads a policy as it stands.
@@ -142,6 +161,20 @@ impl State {
         let pods = self.records.range_mut(from..);
         for (pod, record) in pods.take_while(|(pod, _)| mesh_wide || pod.namespace == key.namespace) {
             let labels = self.objects.get::<Pod>(pod).map(|pod| &pod.meta.labels);
+            let applies =
+                labels.zip(policy).is_some_and(|(labels, one)| record.covered && one.applies(labels));
+            let applied = match applies {
+                true => !record.applies.insert(key.clone()),
+                false => record.applies.remove(key),
+            };
+            if applies != applied {
+                dirty.held.insert(pod.clone());
+            }
+            if self.policies.need_l7(&record.applies) != record.needs_l7 {
+                record.needs_l7 = !record.needs_l7;
+                dirty.services.extend(super::index::services(record));
+                dirty.lists.insert(pod.clone());
+            }
             let covers =
                 labels.zip(policy).filter(|(labels, policy)| record.covered && policy.covers(labels));
             let form = covers.and_then(|(_, policy)| policy.form(&record.ports, &record.waypoints));
@@ -184,7 +217,8 @@ impl State {
     fn refresh_record(&mut self, key: &Key, dirty: &mut Dirty) {
         let pod = self.objects.get::<Pod>(key);
         let slices = self.slices_of.get(key).cloned().unwrap_or_default();
-        let new = pod.and_then(|pod| record::build(pod, &self.objects, &self.mesh, &self.policies, &slices));
+        let reading = Reading { labels: self.labels(), mesh: &self.mesh, policies: &self.policies };
+        let new = pod.and_then(|pod| record::build(pod, &reading, &slices));
         let old = self.records.remove(key);
         if old == new {
             if let Some(new) = new {
@@ -193,6 +227,12 @@ impl State {
             return;
         }
         dirty.verdicts_around(key, old.iter().chain(&new), self);
+        let required = |record: Option<&Record>| {
+            record.filter(|one| one.needs_l7).map(|one| super::index::services(one).collect::<BTreeSet<_>>())
+        };
+        if required(old.as_ref()) != required(new.as_ref()) {
+            dirty.services.extend([&old, &new].into_iter().flatten().flat_map(super::index::services));
+        }
         if let Some(old) = &old {
             self.forget(key, old);
         }
@@ -257,6 +297,7 @@ impl State {
             node: self.objects.get::<Node>(&Key::new("", &pod.spec.node_name)),
             members: &record.members,
             policies: &self.listed(key, record),
+            lead: &self.lead_to_pod(key, pod),
         };
         put(&mut self.snapshot.addresses, workload::of_pod(pod, &around));
     }
@@ -273,7 +314,8 @@ impl State {
 
     fn refresh_service(&mut self, key: &Key) {
         let name: Arc<str> = self.names.service(&key.namespace, &key.name).into();
-        match self.objects.get::<Service>(key).and_then(|one| service::translate(one, &self.names)) {
+        let service = self.objects.get::<Service>(key);
+        match service.and_then(|one| service::translate(one, &self.names, &self.lead(key, one))) {
             Some(resource) => put(&mut self.snapshot.addresses, resource),
             None => drop(self.snapshot.addresses.remove(&name)),
         }
@@ -286,6 +328,7 @@ impl State {
             node: None,
             members: &[],
             policies: &[],
+            lead: &Lead::default(),
         };
         let slice = self.objects.get::<EndpointSlice>(key);
         let service = slice.and_then(|slice| self.objects.get(&Key::new(&key.namespace, slice.service()?)));

@@ -1,8 +1,10 @@
 //! Facts for verdicts, gathered from what translation computed.
 
+mod waypoint;
+
 use std::collections::BTreeSet;
 
-use ambit_crds::authorization_policy::{Action, AuthorizationPolicy, TargetRef};
+use ambit_crds::authorization_policy::{Action, AuthorizationPolicy};
 use ambit_crds::fault::Fault;
 use ambit_crds::kind::{Kind, Standing as KindStanding};
 use ambit_crds::mesh_config::PolicyPlacement;
@@ -12,13 +14,13 @@ use ambit_crds::service::{Addressing, Service};
 use ambit_crds::status::Condition;
 
 use super::dirty::Dirty;
-use super::index;
 use super::levels::Levels;
 use super::policies::{Policy, Reach, Standing};
 use super::record::{Policies, Record};
 use super::state::State;
+use super::{index, routes, waypoints};
 use crate::objects::Key;
-use crate::status::{self, Coverage, PeerOutcome, PolicyOutcome, ServiceOutcome, Targets};
+use crate::status::{self, Coverage, PeerOutcome, PolicyOutcome, ServiceOutcome};
 
 impl Dirty {
     /// Marks the verdicts that depend on a pod whose record changed.
@@ -82,7 +84,22 @@ impl State {
                 )
             }
             Kind::PeerAuthentication => status::peer(&self.peer_outcome(&key, why)?),
-            Kind::Service => status::service(object, &self.service_outcome(&key, self.objects.get(&key)?)),
+            Kind::Service => {
+                let service = self.objects.get(&key)?;
+                let bound = self.bound(&key, service).map(|bound| status::waypoint::bound(object, &bound));
+                let mut conditions = status::service(object, &self.service_outcome(&key, service));
+                conditions.extend(bound);
+                conditions
+            }
+            Kind::Gateway => match self.gateway_outcome(&key) {
+                Some(outcome) => status::waypoint::gateway(&outcome),
+                None => status::not_yet(object.kind),
+            },
+            Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute | Kind::GrpcRoute => {
+                let waypoint = |service: &Key| self.waypoint_before(service);
+                let facts = routes::Facts { waypoint: &waypoint, members: &self.members };
+                routes::verdict(&self.routes(), object, &facts)
+            }
             kind if kind.standing() == KindStanding::NotYetEnforced => status::not_yet(kind),
             _ => Vec::new(),
         };
@@ -102,10 +119,10 @@ impl State {
         }
         let custom = |one: &AuthorizationPolicy| matches!(one.spec.action, Action::Custom { .. });
         if self.objects.get(key).is_some_and(custom) {
-            return PolicyOutcome::Custom;
+            return PolicyOutcome::Custom(self.fronted(key));
         }
         if !read.beyond.is_empty() {
-            return PolicyOutcome::Beyond(read.beyond.iter().cloned().collect());
+            return PolicyOutcome::Beyond(read.beyond.iter().cloned().collect(), self.fronted(key));
         }
         if !policy.is_sent() {
             return PolicyOutcome::Empty;
@@ -120,28 +137,6 @@ impl State {
             ambiguous.extend(spread.ambiguous());
         }
         PolicyOutcome::Carried { coverage, ambiguous: ambiguous.into_iter().collect() }
-    }
-
-    fn targets(&self, key: &Key, targets: &[TargetRef]) -> Targets {
-        let mut sorted = Targets::default();
-        for target in targets {
-            let elsewhere =
-                target.namespace.as_ref().is_some_and(|one| !one.is_empty() && *one != key.namespace);
-            // Under Istio's placement a missing waypoint closes nothing.
-            if target.kind != "Service" || self.mesh.placement == PolicyPlacement::Istio {
-                sorted.others.push(format!("{} {}", target.kind, target.name));
-                continue;
-            }
-            let service = self.objects.get::<Service>(&Key::new(&key.namespace, &target.name));
-            match service.filter(|_| !elsewhere) {
-                None => sorted.missing.push(format!("Service {}", target.name)),
-                Some(service) if Policies::waived(service) => {
-                    sorted.waived.push(format!("Service {}", target.name))
-                }
-                Some(_) => sorted.services.push(target.name.clone()),
-            }
-        }
-        sorted
     }
 
     fn peer_outcome(&self, key: &Key, why: Option<String>) -> Option<PeerOutcome> {
@@ -179,13 +174,14 @@ impl State {
 
     fn service_outcome(&self, key: &Key, service: &Service) -> ServiceOutcome {
         let policies: Vec<String> = self.policies.attached(key).map(|policy| policy.name.clone()).collect();
-        if Policies::waived(service) && !policies.is_empty() {
+        if Policies::waived(service) && !policies.is_empty() && self.waypoint_before(key).is_none() {
             return ServiceOutcome::Waived(policies);
         }
         if self.mesh.placement == PolicyPlacement::Ambit && self.policies.locking(service).is_some() {
             return ServiceOutcome::Locked {
                 policies,
                 headless: service.addressing() == Addressing::Headless,
+                waypoint: self.waypoint_before(key).map(|waypoint| waypoints::resource_name(&waypoint)),
             };
         }
         let sharing = self.sharing(key);

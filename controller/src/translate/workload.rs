@@ -13,6 +13,7 @@ use ambit_crds::pod::{Pod, Protocol};
 use ambit_crds::service::Service;
 use prost::Message as _;
 
+use super::attach::Lead;
 use super::members::Membership;
 use super::names::{Names, octets};
 use crate::snapshot::Resource;
@@ -30,6 +31,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) node: Option<&'a Node>,
     pub(crate) members: &'a [Membership],
     pub(crate) policies: &'a [String],
+    pub(crate) lead: &'a Lead,
 }
 
 /// Whether a pod is part of the data plane: it runs and has an address.
@@ -63,6 +65,7 @@ pub(crate) fn of_pod(pod: &Pod, around: &Surroundings<'_>) -> Resource {
         workload_name: owner.name,
         services: around.members.iter().map(|member| (names_of(member, names), port_list(member))).collect(),
         authorization_policies: around.policies.to_vec(),
+        waypoint: names.leads(around.lead).next(),
         status: status(healthy).into(),
         cluster_id: names.cluster.clone(),
         locality: around.node.and_then(|node| locality(&node.meta)),

@@ -210,7 +210,7 @@ impl Term {
 
 impl TrustDomains {
     /// Principals, with those of our trust domain under each of its names.
-    fn principals(&self, list: &[StringMatch]) -> Vec<StringMatch> {
+    pub(crate) fn principals(&self, list: &[StringMatch]) -> Vec<StringMatch> {
         let each = list.iter().flat_map(|one| match one {
             StringMatch::Exact(text) => {
                 self.under_all_names(text).into_iter().map(StringMatch::Exact).collect()
@@ -219,6 +219,19 @@ impl TrustDomains {
                 self.under_all_names(text).into_iter().map(StringMatch::Prefix).collect()
             }
             StringMatch::Suffix(_) | StringMatch::Presence => vec![one.clone()],
+        });
+        each.collect()
+    }
+
+    /// Trust domains, with ours under each of its names.
+    pub(crate) fn names(&self, list: &[StringMatch]) -> Vec<StringMatch> {
+        let each = list.iter().flat_map(|one| match one {
+            StringMatch::Exact(text) => self
+                .under_all_names(&format!("{text}/"))
+                .into_iter()
+                .map(|name| StringMatch::Exact(name.trim_end_matches('/').to_owned()))
+                .collect(),
+            StringMatch::Prefix(_) | StringMatch::Suffix(_) | StringMatch::Presence => vec![one.clone()],
         });
         each.collect()
     }
@@ -248,7 +261,8 @@ impl TrustDomains {
     }
 }
 
-fn key_name(key: &ConditionKey) -> String {
+/// A condition's key as its author wrote it.
+pub(crate) fn key_name(key: &ConditionKey) -> String {
     match key {
         ConditionKey::RequestHeader(name) => format!("request.headers[{name}]"),
         ConditionKey::RequestClaim(path) => format!("request.auth.claims[{}]", path.join("][")),

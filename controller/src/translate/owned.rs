@@ -1,0 +1,192 @@
+//! What we deploy for an accepted Gateway: ServiceAccount, Deployment and Service of its name (apis §1.5); and the Gateway
+//! itself where a namespace asks for one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ambit_crds::gateway::Gateway;
+use ambit_crds::kind::Kind;
+use ambit_crds::meta::ObjectRef;
+use ambit_crds::object::Object;
+use serde_json::{Map, Value, json};
+
+use super::gateways::{
+    CONTROLLER, GATEWAY_CLASS, GATEWAY_NAME, MANAGED, PORT, Standing, Waypoint, is_left_over,
+};
+use super::state::State;
+use crate::objects::Key;
+use crate::write_back::Owned;
+
+/// Where a waypoint says that it is ready.
+const STATUS_PORT: u16 = 15021;
+/// Keys of Gateway API itself are never copied to what is deployed.
+const RESERVED: &str = "gateway.networking.k8s.io/";
+/// What `kubectl apply` remembers is about the Gateway alone.
+const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Objects of ours, as they should be.
+pub(crate) type Wanted = BTreeMap<ObjectRef, Arc<Value>>;
+
+impl State {
+    /// Brings what is deployed for one Gateway up to date; what is to be written.
+    pub(crate) fn refresh_owned(&mut self, key: &Key) -> Vec<Owned> {
+        let wanted = self.wanted(key);
+        let kinds = [Kind::Gateway, Kind::ServiceAccount, Kind::Deployment, Kind::Service];
+        let mut writes = Vec::new();
+        for object in kinds.map(|kind| ObjectRef::new(kind, &key.namespace, &key.name)) {
+            let manifest = wanted.get(&object).cloned();
+            let before = match &manifest {
+                Some(manifest) => self.owned.insert(object.clone(), manifest.clone()),
+                None => self.owned.remove(&object),
+            };
+            // What an earlier run left is seen as an object, and nowhere else.
+            let left_over = manifest.is_none() && self.objects.any(&object).is_some_and(is_ours);
+            if before != manifest || left_over {
+                writes.push(Owned { object, manifest });
+            }
+        }
+        writes
+    }
+
+    fn wanted(&self, key: &Key) -> Wanted {
+        let mut wanted = Wanted::new();
+        let gateway = self.objects.get::<Gateway>(key);
+        let is_wished = self.autos.gateway(&key.namespace).as_ref() == Some(key);
+        if is_wished && gateway.is_none_or(|gateway| is_ours_alone(gateway)) {
+            wanted.insert(ObjectRef::new(Kind::Gateway, &key.namespace, &key.name), Arc::new(automatic(key)));
+        }
+        if let (Some(gateway), Some(Standing::Accepted(waypoint))) = (gateway, self.gateways.get(key)) {
+            let replicas = self.objects.any(&ObjectRef::new(Kind::Deployment, &key.namespace, &key.name));
+            let replicas = match replicas {
+                Some(Object::Deployment(set)) => set.spec.replicas,
+                _ => 1,
+            };
+            for (kind, manifest) in deployed(key, gateway, waypoint, replicas) {
+                wanted.insert(ObjectRef::new(kind, &key.namespace, &key.name), Arc::new(manifest));
+            }
+        }
+        wanted
+    }
+}
+
+/// Ours, and not (or no longer) a user's.
+fn is_ours(object: &Object) -> bool {
+    match object {
+        Object::Gateway(gateway) => is_ours_alone(gateway),
+        other => is_left_over(other),
+    }
+}
+
+fn is_ours_alone(gateway: &Gateway) -> bool {
+    gateway.meta.label(MANAGED) == Some(CONTROLLER)
+}
+
+/// The Gateway of a namespace that asked for one.
+fn automatic(key: &Key) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": { "name": key.name, "namespace": key.namespace, "labels": { (MANAGED): CONTROLLER } },
+        "spec": {
+            "gatewayClassName": "ambit-waypoint",
+            "listeners": [{ "name": "mesh", "port": PORT, "protocol": "HBONE" }],
+        },
+    })
+}
+
+fn deployed(key: &Key, gateway: &Gateway, waypoint: &Waypoint, replicas: u32) -> [(Kind, Value); 3] {
+    let mut labels = copied(gateway, |one| &one.labels, &gateway.meta.labels);
+    let annotations = copied(gateway, |one| &one.annotations, &gateway.meta.annotations);
+    for (name, value) in [(GATEWAY_NAME, &*key.name), (GATEWAY_CLASS, &waypoint.class), (MANAGED, CONTROLLER)]
+    {
+        labels.insert(name.to_owned(), value.into());
+    }
+    let owner = json!([{
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": Kind::Gateway.name(), "name": key.name,
+        "uid": waypoint.uid, "controller": true, "blockOwnerDeletion": true,
+    }]);
+    let metadata = json!({
+        "name": key.name, "namespace": key.namespace, "labels": labels, "annotations": annotations,
+        "ownerReferences": owner,
+    });
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata });
+    let selector = json!({ (GATEWAY_NAME): key.name });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+        "spec": {
+            "type": "ClusterIP",
+            "selector": selector,
+            "ipFamilyPolicy": "PreferDualStack",
+            "trafficDistribution": "PreferClose",
+            "ports": [
+                { "name": "status-port", "port": STATUS_PORT, "targetPort": STATUS_PORT, "protocol": "TCP", "appProtocol": "tcp" },
+                { "name": "mesh", "port": PORT, "targetPort": PORT, "protocol": "TCP", "appProtocol": "hbone" },
+            ],
+        },
+    });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": selector },
+            "template": template(key, labels, annotations),
+        },
+    });
+    [(Kind::ServiceAccount, account), (Kind::Deployment, deployment), (Kind::Service, service)]
+}
+
+fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<String, Value>) -> Value {
+    for (name, value) in [
+        ("sidecar.istio.io/inject", "false"),
+        ("istio.io/dataplane-mode", "none"),
+        ("service.istio.io/canonical-name", key.name.as_str()),
+        ("service.istio.io/canonical-revision", "latest"),
+    ] {
+        labels.insert(name.to_owned(), value.into());
+    }
+    for (name, value) in [
+        ("prometheus.io/scrape", "true"),
+        ("prometheus.io/port", "15020"),
+        ("prometheus.io/path", "/stats/prometheus"),
+    ] {
+        annotations.insert(name.to_owned(), value.into());
+    }
+    let probe = json!({ "httpGet": { "path": "/healthz/ready", "port": STATUS_PORT } });
+    json!({
+        "metadata": { "labels": labels, "annotations": annotations },
+        "spec": {
+            "serviceAccountName": key.name,
+            "containers": [{
+                "name": "waypoint",
+                "image": "ambit/waypoint",
+                "ports": [
+                    { "name": "metrics", "containerPort": 15020, "protocol": "TCP" },
+                    { "name": "status-port", "containerPort": STATUS_PORT, "protocol": "TCP" },
+                    { "name": "mesh", "containerPort": PORT, "protocol": "TCP" },
+                ],
+                "readinessProbe": probe,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+                    "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 1337, "runAsGroup": 1337,
+                },
+            }],
+        },
+    })
+}
+
+/// What `infrastructure` says; where it is not written, what the Gateway itself carries.
+fn copied(
+    gateway: &Gateway,
+    of: impl Fn(&ambit_crds::gateway::Infrastructure) -> &ambit_crds::meta::Map,
+    own: &ambit_crds::meta::Map,
+) -> Map<String, Value> {
+    let all = gateway.spec.infrastructure.as_ref().map_or(own, of);
+    let kept = all.iter().filter(|(key, _)| {
+        // What we wrote about the Gateway is about the Gateway.
+        !key.starts_with(RESERVED)
+            && !key.starts_with("ambit.mesh/")
+            && key.as_str() != APPLIED
+            && key.as_str() != MANAGED
+    });
+    kept.map(|(key, value)| (key.clone(), value.as_str().into())).collect()
+}
