@@ -85,7 +85,7 @@ struct Shared<B> {
     /// Nothing more comes from the source.
     ended: bool,
     trailers: Option<HeaderMap>,
-    tee: Option<oneshot::Sender<Result<Whole, Incomplete>>>,
+    tees: Vec<oneshot::Sender<Result<Whole, Incomplete>>>,
     /// There may be another attempt.
     wanted: bool,
 }
@@ -114,7 +114,7 @@ impl<B: Body<Data = Bytes> + Unpin> Replay<B> {
             begun: false,
             ended,
             trailers: None,
-            tee: None,
+            tees: Vec::new(),
             wanted: true,
         };
         Self { shared: Rc::new(RefCell::new(shared)) }
@@ -143,11 +143,11 @@ impl<B: Body<Data = Bytes> + Unpin> Replay<B> {
         shared.forget_if_unwanted();
     }
 
-    /// The whole body once it has passed. To be asked for once, before the first attempt.
+    /// The whole body once it has passed. To be asked for before the first attempt.
     pub fn tee(&self) -> Tee {
         let (sender, receiver) = oneshot::channel();
         let mut shared = self.shared.borrow_mut();
-        shared.tee = Some(sender);
+        shared.tees.push(sender);
         if shared.ended {
             shared.finish();
         } else if !shared.at_hand() || matches!(shared.kept, Kept::Gone) {
@@ -186,7 +186,7 @@ impl<B> Shared<B> {
 
     fn overflow(&mut self) {
         self.kept = Kept::Gone;
-        if let Some(tee) = self.tee.take() {
+        for tee in self.tees.drain(..) {
             // A mirror that has gone does not want to know.
             let _gone = tee.send(Err(Incomplete::TooLarge));
         }
@@ -194,18 +194,21 @@ impl<B> Shared<B> {
 
     fn finish(&mut self) {
         self.ended = true;
-        if let Some(tee) = self.tee.take() {
+        if !self.tees.is_empty() {
             let bytes = match &self.kept {
                 Kept::All(kept) => Bytes::copy_from_slice(kept),
                 Kept::Gone => Bytes::new(),
             };
-            let _gone = tee.send(Ok(Whole { bytes, trailers: self.trailers.clone() }));
+            let whole = Whole { bytes, trailers: self.trailers.clone() };
+            for tee in self.tees.drain(..) {
+                let _gone = tee.send(Ok(whole.clone()));
+            }
         }
         self.forget_if_unwanted();
     }
 
     fn forget_if_unwanted(&mut self) {
-        if !self.wanted && self.tee.is_none() {
+        if !self.wanted && self.tees.is_empty() {
             self.kept = Kept::Gone;
         }
     }
@@ -288,7 +291,7 @@ impl<B: Body<Data = Bytes> + Unpin> Attempt<B> {
             Some(Err(error)) => {
                 // A body that broke off is never sent again as if it were whole.
                 shared.kept = Kept::Gone;
-                shared.tee = None;
+                shared.tees.clear();
                 Some(Err(Broken::Client(error)))
             }
             None => {

@@ -180,13 +180,13 @@ fn a_mirror_of_a_large_body_is_told_so_as_early_as_can_be() {
 }
 
 #[test]
-fn the_last_piece_completes_the_mirror_although_nobody_asks_for_the_end() {
+fn the_last_piece_completes_all_mirrors_although_nobody_asks_for_the_end() {
     let replay = Replay::new(pieces(&[b"ab"]), 3);
-    let tee = replay.tee();
+    let tees = [replay.tee(), replay.tee()];
     let mut attempt = replay.attempt().unwrap();
     assert!(next(&mut attempt).is_some());
     assert!(attempt.is_end_stream());
-    assert_eq!(whole(tee), Ok(b"ab".to_vec()));
+    assert_eq!(tees.map(whole), [Ok(b"ab".to_vec()), Ok(b"ab".to_vec())]);
 }
 
 proptest! {
