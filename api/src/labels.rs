@@ -3,6 +3,8 @@
 //! Names and values are those of Istio's `istio_tcp_*` metrics (l4-protocols §9.1); what is not known is `unknown`.
 //! A [`Party`] is made once per workload and shared, so that a connection holds three pointers and not its texts.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::identity::Identity;
@@ -23,6 +25,8 @@ pub enum Reporter {
     Source,
     /// The server's proxy.
     Destination,
+    /// A waypoint between them, about its requests.
+    Waypoint,
 }
 
 /// How the connection was secured.
@@ -55,6 +59,43 @@ pub struct Dialled {
     namespace: String,
 }
 
+/// What a request's labels say beyond those of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Outcome {
+    /// What was spoken.
+    pub protocol: RequestProtocol,
+    /// The status the client got.
+    pub status: u16,
+    /// Of gRPC.
+    pub grpc_status: Option<u32>,
+    /// What befell it.
+    pub flags: Flags,
+}
+
+/// What befell a request or connection that passed a waypoint; its `response_flags`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags {
+    /// Why it did not go well.
+    pub reason: Option<Reason>,
+    /// A fault delayed it.
+    pub delayed: bool,
+    /// A fault answered it.
+    pub aborted: bool,
+    /// Its client did not wait for the end.
+    pub abandoned: bool,
+    /// It failed after as many retries as its route allows.
+    pub exhausted: bool,
+}
+
+/// What a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestProtocol {
+    /// HTTP of any version.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
 /// The labels of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labels {
@@ -77,6 +118,49 @@ impl Reporter {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
+            Self::Waypoint => "waypoint",
+        }
+    }
+
+    /// Of each end of [`Party::pairs`]: ztunnels alone say where an end is.
+    fn depth(self) -> usize {
+        match self {
+            Self::Source | Self::Destination => SOURCE.len(),
+            Self::Waypoint => SOURCE.len() - PLACES,
+        }
+    }
+
+    fn flag(self, reason: Reason) -> &'static str {
+        match self {
+            Self::Source | Self::Destination => reason.flag(),
+            Self::Waypoint => reason.http_flag(),
+        }
+    }
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = [
+            self.reason.map(Reason::http_flag),
+            self.delayed.then_some("DI"),
+            self.aborted.then_some("FI"),
+            self.abandoned.then_some("DC"),
+            self.exhausted.then_some("URX"),
+        ];
+        let mut between = "";
+        for flag in flags.into_iter().flatten() {
+            write!(f, "{between}{flag}")?;
+            between = ",";
+        }
+        if between.is_empty() { f.write_str("-") } else { Ok(()) }
+    }
+}
+
+impl RequestProtocol {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
         }
     }
 }
@@ -120,7 +204,27 @@ impl Party {
         }
     }
 
-    fn pairs(&self, names: &'static [&'static str; 10]) -> impl Iterator<Item = (&'static str, &str)> {
+    /// The workload's name, or `unknown`.
+    pub fn workload(&self) -> &str {
+        &self.workload
+    }
+
+    /// Its namespace, or `unknown`.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Its canonical service, or `unknown`.
+    pub fn canonical_service(&self) -> &str {
+        &self.canonical_service
+    }
+
+    /// The identity it proved, or `unknown`.
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    fn pairs(&self, names: &'static [&'static str]) -> impl Iterator<Item = (&'static str, &str)> {
         let values = [
             Some(self.workload.as_str()),
             Some(&self.canonical_service),
@@ -148,6 +252,9 @@ impl Dialled {
         }
     }
 }
+
+/// How many of the names say where an end is; they stand last.
+const PLACES: usize = 2;
 
 /// The names of [`Party::pairs`] for the client.
 const SOURCE: [&str; 10] = [
@@ -178,21 +285,43 @@ const DESTINATION: [&str; 10] = [
 ];
 
 impl Labels {
-    /// Every label with its value, in a fixed order. Regions and zones are left out where they are not known.
+    /// Every label of a connection with its value, in a fixed order. Regions and zones are left out where they are not
+    /// known, and by waypoints.
     pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let flags = self.ended.map_or("-", |reason| self.reporter.flag(reason));
+        self.ends().chain([
+            ("request_protocol", "tcp"),
+            ("response_flags", flags),
+            ("connection_security_policy", self.security.as_str()),
+        ])
+    }
+
+    /// Every label of a request, [`Outcome`]'s in the place of `ended`. A status of gRPC is empty where none was said.
+    pub fn request_pairs<'a>(
+        &'a self,
+        outcome: &'a Outcome,
+    ) -> impl Iterator<Item = (&'static str, Cow<'a, str>)> {
+        let grpc = outcome.grpc_status.map_or(Cow::Borrowed(""), |code| code.to_string().into());
+        self.ends().map(|(name, value)| (name, Cow::Borrowed(value))).chain([
+            ("request_protocol", outcome.protocol.as_str().into()),
+            ("response_code", outcome.status.to_string().into()),
+            ("grpc_response_status", grpc),
+            ("response_flags", outcome.flags.to_string().into()),
+            ("connection_security_policy", self.security.as_str().into()),
+        ])
+    }
+
+    /// Who asked whom.
+    fn ends(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let service = self.service.as_deref();
-        let flags = self.ended.map_or("-", Reason::flag);
         [("reporter", self.reporter.as_str())]
             .into_iter()
-            .chain(self.source.pairs(&SOURCE))
-            .chain(self.destination.pairs(&DESTINATION))
+            .chain(self.source.pairs(&SOURCE[..self.reporter.depth()]))
+            .chain(self.destination.pairs(&DESTINATION[..self.reporter.depth()]))
             .chain([
                 ("destination_service", service.map_or(UNKNOWN, |service| &service.hostname)),
                 ("destination_service_name", service.map_or(UNKNOWN, |service| &service.name)),
                 ("destination_service_namespace", service.map_or(UNKNOWN, |service| &service.namespace)),
-                ("request_protocol", "tcp"),
-                ("response_flags", flags),
-                ("connection_security_policy", self.security.as_str()),
             ])
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ambit_api::labels::{Labels, Party, Reporter, Security};
+use ambit_api::labels::{Labels, Party, Security};
 use ambit_api::reason::Reason;
 use ambit_process::metrics::Metrics;
 use ambit_transport::relay::Counters;
@@ -167,10 +167,7 @@ impl Counted {
 fn overflow(labels: &Labels) -> Labels {
     let unknown = Arc::new(Party::unknown(None));
     Labels {
-        reporter: match labels.reporter {
-            Reporter::Source => Reporter::Source,
-            Reporter::Destination => Reporter::Destination,
-        },
+        reporter: labels.reporter,
         source: unknown.clone(),
         destination: unknown,
         service: None,
