@@ -15,17 +15,17 @@ use crate::endpoint::{self, Backends, Endpoint};
 use crate::exchange::Exchange;
 use crate::filter::respond::{GrpcStatus, Speaks};
 use crate::judge::{self, Judged, Sent as SentTo, Shape, Verdicts};
-use crate::limits::{Kind, Limits};
+use crate::limits::{Kind, Limits, Overflow, Slot};
 use crate::message::{self, Outline};
 use crate::outlier::Outcome;
 use crate::record::{Held, Record, Tail};
 use crate::refuse::Refusal;
 use crate::retry::replay::Replay;
 use crate::retry::{ATTEMPT_COUNT, Budget, End, Plan, Sent, Verdict};
-use crate::upgrade;
 use crate::upstream::{Protocol, SendFailed, Target};
+use crate::{filter, mirror, upgrade};
 
-/// The most of a request's body that is kept for another attempt.
+/// The most of a request's body that is kept for another attempt or a mirror.
 const REPLAYED: usize = 64 * 1024;
 
 /// Connections that had just been closed, which one attempt may meet before it counts as failed.
@@ -33,7 +33,7 @@ const STALE: usize = 3;
 
 /// A request on its way to a backend.
 pub struct Way<'e> {
-    exchange: &'e Exchange,
+    exchange: &'e Rc<Exchange>,
     rule: Option<&'e Arc<HttpRule>>,
     backend: Option<usize>,
     backends: Backends,
@@ -63,7 +63,7 @@ impl Failed {
 impl<'e> Way<'e> {
     /// To the backend at a place of a rule, or, without one, to the pod that was dialled.
     pub fn new(
-        exchange: &'e Exchange,
+        exchange: &'e Rc<Exchange>,
         chosen: Option<(&'e Arc<HttpRule>, usize)>,
         outline: Outline,
     ) -> Result<Self, Refusal> {
@@ -85,8 +85,8 @@ impl<'e> Way<'e> {
         };
         // A delay that the route put in does not count.
         let mut plan = Plan::new(retry, timeout, Instant::now());
-        let replay =
-            (!body.is_end_stream()).then(|| Replay::new(body, if plan.may_retry() { REPLAYED } else { 0 }));
+        let replay = self.replay(body, &plan);
+        self.mirror(replay.as_ref());
         record.service = self.backends.balancer().map(|balancer| balancer.cluster().key().service.clone());
         loop {
             record.attempts = plan.begin();
@@ -114,6 +114,23 @@ impl<'e> Way<'e> {
                     return attempted.map_err(|failed| failed.refusal);
                 }
             }
+        }
+    }
+
+    /// The body, kept as far as another attempt or a mirror may need it; `None` if there is none.
+    fn replay(&self, body: Incoming, plan: &Plan) -> Option<Replay<Incoming>> {
+        let mirrored = self.rule.is_some_and(|rule| !rule.mirrors.is_empty());
+        let bound = if plan.may_retry() || mirrored { REPLAYED } else { 0 };
+        (!body.is_end_stream()).then(|| Replay::new(body, bound))
+    }
+
+    fn mirror(&self, replay: Option<&Replay<Incoming>>) {
+        let mirrors = self.rule.map_or(&[][..], |rule| &rule.mirrors);
+        if mirrors.is_empty() {
+            return;
+        }
+        for to in filter::mirror::draw(mirrors, &mut rand::rng()) {
+            mirror::send(self.exchange, to, &self.outline, replay.map(Replay::tee));
         }
     }
 
@@ -165,14 +182,17 @@ impl<'e> Way<'e> {
         plan: &Plan,
     ) -> Result<Theirs, Failed> {
         let overflow = |overflow| Failed::new(Refusal::Overflow(overflow), End::Overflow);
-        let slot = match self.backends.balancer() {
-            Some(balancer) => {
-                let most = balancer.policy().max_requests;
-                Some(balancer.cluster().limits.take(Kind::Requests, most).map_err(overflow)?)
+        let slot = self.admit().map_err(overflow)?;
+        let body = match replay {
+            None => Outgoing::none(),
+            Some(replay) => {
+                let gone = || Refusal::Reset("the body is gone".to_owned());
+                let attempt = replay.attempt();
+                let attempt = attempt.ok_or_else(|| Failed::new(gone(), End::Reset { sent: Sent::Some }))?;
+                Outgoing::attempt(attempt, Some(judged.follow()))
             }
-            None => None,
         };
-        let sending = self.send(&endpoint, replay, &judged);
+        let sending = self.send(&endpoint, body);
         let sent = match plan.try_deadline(Instant::now()) {
             None => sending.await,
             Some(deadline) => tokio::time::timeout_at(deadline, sending)
@@ -185,25 +205,18 @@ impl<'e> Way<'e> {
         Ok(Theirs { answer, judged: judged.follow(), held, deadline: plan.deadline() })
     }
 
+    /// A place among the cluster's requests.
+    fn admit(&self) -> Result<Option<Slot>, Overflow> {
+        let Some(balancer) = self.backends.balancer() else { return Ok(None) };
+        balancer.cluster().limits.take(Kind::Requests, balancer.policy().max_requests).map(Some)
+    }
+
     async fn send(
         &self,
         endpoint: &Endpoint,
-        replay: Option<&Replay<Incoming>>,
-        judged: &Rc<Judged>,
+        body: Outgoing,
     ) -> Result<(Response<Incoming>, crate::upstream::Lease), Failed> {
         let target = self.target(endpoint);
-        let body = match replay {
-            None => Outgoing::none(),
-            Some(replay) => {
-                let attempt = replay.attempt().ok_or_else(|| {
-                    Failed::new(
-                        Refusal::Reset("the body is gone".to_owned()),
-                        End::Reset { sent: Sent::Some },
-                    )
-                })?;
-                Outgoing::attempt(attempt, Some(judged.follow()))
-            }
-        };
         let unspeakable = || Failed::new(Refusal::Unspeakable, End::Nowhere);
         let mut request = self.outline.clone().request(target.protocol, body).ok_or_else(unspeakable)?;
         for _ in 0..STALE {
@@ -231,24 +244,12 @@ impl<'e> Way<'e> {
     }
 
     fn target(&self, endpoint: &Endpoint) -> Target {
-        let exchange = self.exchange;
-        let policy = self.backends.policy();
-        let second = exchange.head.version >= Version::HTTP_2;
-        let protocol = match self.backends.declared(&exchange.snapshot) {
-            _ if exchange.head.upgrade().is_some() => Protocol::Http1,
-            AppProtocol::Http2 | AppProtocol::Grpc => Protocol::Http2,
-            // gRPC needs HTTP/2 whatever its port calls itself.
-            _ if second && exchange.speaks == Speaks::Grpc => Protocol::Http2,
-            _ if policy.is_some_and(|policy| policy.upgrade_to_h2) => Protocol::Http2,
-            AppProtocol::Unknown if second => Protocol::Http2,
-            _ => Protocol::Http1,
-        };
         Target {
             peer: endpoint.peer.clone(),
             at: endpoint.at,
-            protocol,
+            protocol: protocol(self.exchange, &self.backends),
             cluster: self.backends.balancer().map(|balancer| balancer.cluster().clone()),
-            terms: endpoint::terms(policy, &exchange.arrival.mesh.own.times),
+            terms: endpoint::terms(self.backends.policy(), &self.exchange.arrival.mesh.own.times),
         }
     }
 
@@ -272,6 +273,20 @@ impl<'e> Way<'e> {
         if let Some(ejection) = balancer.judge(pick, outcome, Instant::now()) {
             tracing::info!(endpoint = %pick.workload.uid, cause = ?ejection.cause, rest = ?ejection.rest, "endpoint ejected");
         }
+    }
+}
+
+/// What to speak to a request's endpoints: what their port declares, else what the client speaks.
+pub fn protocol(exchange: &Exchange, backends: &Backends) -> Protocol {
+    let second = exchange.head.version >= Version::HTTP_2;
+    match backends.declared(&exchange.snapshot) {
+        _ if exchange.head.upgrade().is_some() => Protocol::Http1,
+        AppProtocol::Http2 | AppProtocol::Grpc => Protocol::Http2,
+        // gRPC needs HTTP/2 whatever its port calls itself.
+        _ if second && exchange.speaks == Speaks::Grpc => Protocol::Http2,
+        _ if backends.policy().is_some_and(|policy| policy.upgrade_to_h2) => Protocol::Http2,
+        AppProtocol::Unknown if second => Protocol::Http2,
+        _ => Protocol::Http1,
     }
 }
 

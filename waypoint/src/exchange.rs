@@ -69,7 +69,7 @@ async fn live(request: Request<Incoming>, speaks: Speaks, record: &mut Record) -
     let (parts, body) = request.into_parts();
     let head = Rc::new(receive(parts, &snapshot)?);
     record.head = Some(head.clone());
-    let exchange = Exchange { arrival, snapshot, head, speaks };
+    let exchange = Rc::new(Exchange { arrival, snapshot, head, speaks });
     if let Bound::Workload(_) = exchange.arrival.bound {
         return exchange.direct(body, record).await;
     }
@@ -162,7 +162,7 @@ impl Exchange {
 
     /// Rewrites, chooses a backend and sends the request there.
     async fn forward(
-        &self,
+        self: &Rc<Self>,
         routed: &Routed<'_>,
         forward: &Forward,
         body: Incoming,
@@ -182,7 +182,7 @@ impl Exchange {
     }
 
     /// A pod that was dialled by its own address: no routes, T of the gateway and S.
-    async fn direct(&self, body: Incoming, record: &mut Record) -> Result<Outcome, Refusal> {
+    async fn direct(self: &Rc<Self>, body: Incoming, record: &mut Record) -> Result<Outcome, Refusal> {
         judge::target(&self.snapshot, &self.arrival, Some(&self.head))?;
         let outline = self.head.outline().ok_or(Refusal::Unspeakable)?;
         Way::new(self, None, outline)?.travel(body, record).await.map(Outcome::Theirs)

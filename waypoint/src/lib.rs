@@ -20,6 +20,7 @@ pub mod limits;
 pub mod listeners;
 pub mod mesh;
 pub mod message;
+pub mod mirror;
 pub mod opaque;
 pub mod outlier;
 pub mod record;

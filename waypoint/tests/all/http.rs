@@ -9,7 +9,7 @@ use ambit_discovery::xds::Push;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Application, Gateway, POD, forward, pod, policy, upsert};
+use crate::support::{Application, Gateway, POD, WEB, forward, pod, policy, upsert};
 
 /// One request on a connection of its own; status and body.
 async fn get(at: SocketAddr, path: &str) -> (u16, String) {
@@ -153,4 +153,20 @@ async fn an_endpoint_that_refuses_is_a_503_at_once() {
     let (status, body) = get(gateway.at, "/").await;
     assert_eq!((status, body.as_str()), (503, "upstream connect error: connection failure"));
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_copy_goes_to_the_mirror_with_its_body_and_is_judged_for_itself() {
+    let application = Application::start().await;
+    let mirror = wire::Mirror { service: WEB.to_owned(), port: 80, share: 1_000_000, ..Default::default() };
+    let rule = wire::HttpRule { mirrors: vec![mirror], ..forward() };
+    let gateway = Gateway::start(&application, vec![rule]).await;
+    let request = "POST /echo HTTP/1.1\r\nhost: web\r\nconnection: close\r\ncontent-length: 4\r\n\r\nbody";
+    assert_eq!(send(gateway.at, request).await, (200, "body".to_owned()));
+    let copied = async {
+        while application.seen() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), copied).await.expect("a copy");
 }

@@ -1,0 +1,81 @@
+//! Sends copies of requests on: one attempt each, chosen and judged like any other, answered to nobody (policy.md rules 4
+//! and 5).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ambit_api::route::Mirror;
+use ambit_process::spawn::spawn_local;
+use tracing::debug;
+
+use crate::attempt::protocol;
+use crate::body::Outgoing;
+use crate::endpoint::{self, Backends};
+use crate::exchange::Exchange;
+use crate::filter::mirror::{self, BODY_BOUND};
+use crate::judge;
+use crate::limits::Kind;
+use crate::message::Outline;
+use crate::refuse::Refusal;
+use crate::retry::replay::{Tee, Whole};
+use crate::upstream::{SendFailed, Target};
+
+/// How long a copy may take, body and answer.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Sends one copy on its way once the whole body has passed; `tee` is `None` for a request without one.
+pub fn send(exchange: &Rc<Exchange>, to: &Mirror, outline: &Outline, tee: Option<Tee>) {
+    let Some(copy) = mirror::copy(outline) else { return };
+    let (exchange, to) = (exchange.clone(), to.clone());
+    spawn_local("mirror", async move {
+        let mirrored = async {
+            let whole = match tee {
+                None => Whole::default(),
+                // Too large to keep, or never whole: nothing to send.
+                Some(tee) => match tee.whole().await {
+                    Ok(whole) => whole,
+                    Err(_incomplete) => return Ok(()),
+                },
+            };
+            attempt(&exchange, &to, copy, whole).await
+        };
+        match tokio::time::timeout(LONGEST, mirrored).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failed)) => debug!(service = %to.service, error = %failed, "copy not sent"),
+            Err(_elapsed) => debug!(service = %to.service, "copy not answered in time"),
+        }
+    });
+}
+
+async fn attempt(exchange: &Exchange, to: &Mirror, copy: Outline, whole: Whole) -> Result<(), Refusal> {
+    let (snapshot, arrival) = (&exchange.snapshot, &exchange.arrival);
+    let port = to.port.map_or(arrival.dialled.port(), std::num::NonZeroU16::get);
+    let backends = Backends::service(snapshot, arrival, &to.service, (to.subset.as_ref(), port))?;
+    let endpoint = backends.choose(&[], arrival.dialled.ip())?;
+    if let Some(uid) = endpoint.pod() {
+        judge::endpoint(snapshot, arrival, (&uid, endpoint.at), Some(&copy))?;
+    }
+    let _slot = match backends.balancer() {
+        Some(balancer) => {
+            let most = balancer.policy().max_requests;
+            Some(balancer.cluster().limits.take(Kind::Requests, most)?)
+        }
+        None => None,
+    };
+    let target = Target {
+        peer: endpoint.peer.clone(),
+        at: endpoint.at,
+        protocol: protocol(exchange, &backends),
+        cluster: backends.balancer().map(|balancer| balancer.cluster().clone()),
+        terms: endpoint::terms(backends.policy(), &arrival.mesh.own.times),
+    };
+    let request = copy.request(target.protocol, Outgoing::copy(whole)).ok_or(Refusal::Unspeakable)?;
+    let line = arrival.world.upstream.reach(&target).await?;
+    let (answer, lease) = line.send(request).await.map_err(|failed: SendFailed| {
+        Refusal::Reset(failed.to_string())
+    })?;
+    if mirror::drain(answer.into_body(), BODY_BOUND).await {
+        lease.end();
+    }
+    Ok(())
+}
