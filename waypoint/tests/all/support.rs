@@ -26,32 +26,32 @@ use waypoint::settings::Settings;
 use waypoint::{app, listeners};
 
 /// The service behind the gateway.
-pub const WEB: &str = "shop/web.shop.svc.cluster.local";
+pub(crate) const WEB: &str = "shop/web.shop.svc.cluster.local";
 
 /// The one pod of that service.
-pub const POD: &str = "Kubernetes//Pod/shop/web-1";
+pub(crate) const POD: &str = "Kubernetes//Pod/shop/web-1";
 
 /// A data plane under test.
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Where its listener is.
-    pub at: SocketAddr,
+    pub(crate) at: SocketAddr,
     writer: Writer,
     _drain: Trigger,
 }
 
 /// An application: counts requests and answers as their path says.
-pub struct Application {
+pub(crate) struct Application {
     /// Where it listens.
-    pub at: SocketAddr,
+    pub(crate) at: SocketAddr,
     /// Requests so far.
-    pub seen: Arc<AtomicUsize>,
+    pub(crate) seen: Arc<AtomicUsize>,
     /// Connections so far.
-    pub connections: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Application {
     /// Starts one.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (seen, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
@@ -73,7 +73,7 @@ impl Application {
     }
 
     /// Requests so far.
-    pub fn seen(&self) -> usize {
+    pub(crate) fn seen(&self) -> usize {
         self.seen.load(Ordering::Relaxed)
     }
 }
@@ -115,7 +115,7 @@ async fn answer(
 
 impl Gateway {
     /// Starts one whose listener has these routes, before one application.
-    pub async fn start(application: &Application, rules: Vec<wire::HttpRule>) -> Self {
+    pub(crate) async fn start(application: &Application, rules: Vec<wire::HttpRule>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let names = [
             ("POD_NAME", "gateway-1"),
@@ -144,12 +144,12 @@ impl Gateway {
     }
 
     /// Changes the configuration.
-    pub fn push(&mut self, push: Push) {
+    pub(crate) fn push(&mut self, push: Push) {
         assert_eq!(self.writer.apply(push), [], "rejected");
     }
 
     /// Replaces routes and T of the gateway.
-    pub fn routes(&mut self, rules: Vec<wire::HttpRule>, policies: &[&str]) {
+    pub(crate) fn routes(&mut self, rules: Vec<wire::HttpRule>, policies: &[&str]) {
         let resource = resource(self.at.port(), rules, policies);
         self.push(Push::Gateway(upsert("shop/gateway", resource)));
     }
@@ -197,19 +197,19 @@ impl Gateway {
 }
 
 /// A change of one resource.
-pub fn upsert<T>(name: &str, body: T) -> Changes<T> {
+pub(crate) fn upsert<T>(name: &str, body: T) -> Changes<T> {
     let upserts = vec![Named { name: name.to_owned(), body }];
     Changes { upserts, unreadable: Vec::new(), removed: Vec::new() }
 }
 
 /// What the pod demands.
-pub fn pod(policies: &[&str]) -> wire::Workload {
+pub(crate) fn pod(policies: &[&str]) -> wire::Workload {
     let policies = policies.iter().map(|name| (*name).to_owned()).collect();
     wire::Workload { uid: POD.to_owned(), policies, ..Default::default() }
 }
 
 /// A policy of one rule.
-pub fn policy(name: &str, action: wire::policy::Action, rule: wire::PolicyRule) -> Push {
+pub(crate) fn policy(name: &str, action: wire::policy::Action, rule: wire::PolicyRule) -> Push {
     let body = wire::Policy {
         namespace: "shop".to_owned(),
         name: name.to_owned(),
@@ -221,7 +221,7 @@ pub fn policy(name: &str, action: wire::policy::Action, rule: wire::PolicyRule) 
 }
 
 /// A rule that forwards to the service.
-pub fn forward() -> wire::HttpRule {
+pub(crate) fn forward() -> wire::HttpRule {
     let backend = wire::Backend { service: WEB.to_owned(), port: 80, weight: 1, ..Default::default() };
     wire::HttpRule {
         origin: "VirtualService/shop/web#0".to_owned(),
