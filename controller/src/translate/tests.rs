@@ -6,6 +6,7 @@ use ambit_crds::authorization_policy::{
 };
 use ambit_crds::endpoint_slice::{Endpoint, EndpointPort, EndpointSlice, TargetObject};
 use ambit_crds::fault::{Effect, Fault, Severity};
+use ambit_crds::gateway::Gateway;
 use ambit_crds::kind::Kind;
 use ambit_crds::mesh_config::MeshConfig;
 use ambit_crds::meta::{Map, ObjectMeta};
@@ -15,6 +16,7 @@ use ambit_crds::object::{InvalidObject, Names as Named, Object};
 use ambit_crds::peer_authentication::{MtlsMode, PeerAuthentication, PeerAuthenticationSpec};
 use ambit_crds::pod::{Container, ContainerPort, IntOrString, Phase, Pod, PodCondition};
 use ambit_crds::service::{Service, ServicePort, ServiceType};
+use ambit_crds::service_account::ServiceAccount;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -51,6 +53,15 @@ fn random_pod(rng: &mut SmallRng, namespace: &str) -> Object {
         let value = if rng.random_bool(0.8) { "enabled" } else { "pending" };
         pod.meta.annotations.insert("ambient.istio.io/redirection".into(), value.into());
     }
+    if rng.random_bool(0.2) {
+        name_waypoint(rng, &mut pod.meta);
+    }
+    if rng.random_bool(0.15) {
+        let name = pick(rng, &["waypoint", "second"]);
+        pod.meta.labels.insert(gateways::GATEWAY_NAME.into(), name.into());
+        pod.meta.labels.insert(gateways::MANAGED.into(), gateways::CONTROLLER.into());
+        pod.spec.service_account_name = name.into();
+    }
     pod.meta.deletion = rng.random_bool(0.1).then(String::new);
     pod.spec.node_name = pick(rng, &["n1", "n2"]).into();
     pod.spec.host_network = rng.random_bool(0.1);
@@ -71,8 +82,61 @@ fn random_pod(rng: &mut SmallRng, namespace: &str) -> Object {
     Object::Pod(Box::new(pod))
 }
 
+/// Labels by which an object names waypoints.
+fn name_waypoint(rng: &mut SmallRng, meta: &mut ObjectMeta) {
+    if rng.random_bool(0.5) {
+        let name = pick(rng, &["waypoint", "second", "none", "missing"]);
+        meta.labels.insert("istio.io/use-waypoint".into(), name.into());
+    }
+    if rng.random_bool(0.1) {
+        meta.labels.insert("istio.io/use-waypoint-namespace".into(), pick(rng, &NAMESPACES).into());
+    }
+    if rng.random_bool(0.1) {
+        meta.labels.insert("istio.io/use-waypoint-canary".into(), "second".into());
+        meta.annotations.insert("istio.io/use-waypoint-canary-weight".into(), pick(rng, &["10", "x"]).into());
+    }
+}
+
+fn random_gateway(rng: &mut SmallRng, namespace: &str) -> Object {
+    let listener = pick(
+        rng,
+        &[
+            serde_json::json!({"name": "mesh", "port": 15008, "protocol": "HBONE"}),
+            serde_json::json!({"name": "mesh", "port": 15008, "protocol": "HBONE",
+                "allowedRoutes": {"namespaces": {"from": "All"}}}),
+            serde_json::json!({"name": "mesh", "port": 80, "protocol": "HTTP"}),
+        ],
+    );
+    let mut gateway = Gateway::default();
+    (gateway.meta.namespace, gateway.meta.uid) = (namespace.into(), "u".into());
+    gateway.meta.name = pick(rng, &["waypoint", "second"]).into();
+    gateway.spec.gateway_class_name = pick(rng, &["ambit-waypoint", "istio-waypoint", "istio"]).into();
+    gateway.spec.listeners = vec![serde_json::from_value(listener).expect("a listener")];
+    if rng.random_bool(0.5) {
+        let value = pick(rng, &["all", "workload", "none"]);
+        gateway.meta.labels.insert("istio.io/waypoint-for".into(), value.into());
+    }
+    for note in [gateways::PROGRAMMED, gateways::DOWN] {
+        if rng.random_bool(0.4) {
+            gateway.meta.annotations.insert(note.into(), "true".into());
+        }
+    }
+    Object::Gateway(Box::new(gateway))
+}
+
+/// Somebody else's, of a waypoint's name.
+fn random_account(rng: &mut SmallRng, namespace: &str) -> Object {
+    let mut account = ServiceAccount::default();
+    (account.meta.namespace, account.meta.name) =
+        (namespace.into(), pick(rng, &["waypoint", "second"]).into());
+    Object::ServiceAccount(account)
+}
+
 fn random_service(rng: &mut SmallRng, namespace: &str) -> Object {
     let mut service = Service { meta: meta(rng, namespace, "svc", 4), ..Service::default() };
+    if rng.random_bool(0.3) {
+        name_waypoint(rng, &mut service.meta);
+    }
     if rng.random_bool(0.2) {
         let value = pick(rng, &["true", "false"]);
         service.meta.annotations.insert("ambit.mesh/waypoint-only".into(), value.into());
@@ -134,8 +198,8 @@ fn random_policy(rng: &mut SmallRng, namespace: &str) -> Object {
         meta.annotations.insert("istio.io/dry-run".into(), "true".into());
     }
     let target = |rng: &mut SmallRng| TargetRef {
-        kind: pick(rng, &["Service", "Service", "Gateway"]).into(),
-        name: format!("svc{}", rng.random_range(0..4)),
+        kind: pick(rng, &["Service", "Service", "Gateway", "GatewayClass"]).into(),
+        name: pick(rng, &["svc0", "svc1", "svc2", "svc3", "waypoint", "ambit-waypoint"]).into(),
         ..TargetRef::default()
     };
     let scope = match rng.random_range(0..4) {
@@ -209,19 +273,28 @@ fn random_change(rng: &mut SmallRng) -> Change {
         58..76 => random_policy(rng, namespace),
         76..86 => random_peer(rng, namespace),
         86..89 => return random_invalid(rng, namespace),
-        89..93 => Object::Namespace(Namespace { meta: cluster_wide(rng, &NAMESPACES) }),
+        89..92 => {
+            let mut meta = cluster_wide(rng, &NAMESPACES);
+            name_waypoint(rng, &mut meta);
+            if rng.random_bool(0.3) {
+                meta.annotations.insert("ambit.mesh/waypoint".into(), "auto".into());
+            }
+            Object::Namespace(Namespace { meta })
+        }
+        92 => random_account(rng, namespace),
         93..97 => {
             let mut node = Node { meta: cluster_wide(rng, &["n1", "n2"]), ..Node::default() };
             node.meta.labels.insert("topology.kubernetes.io/zone".into(), pick(rng, &["z1", "z2"]).into());
             Object::Node(node)
         }
-        97 => {
+        97 | 98 => random_gateway(rng, namespace),
+        99 => {
             let mut config = MeshConfig::default();
             (config.meta.namespace, config.meta.name) = ("ambit-system".into(), "ambit".into());
             config.spec.root_namespace = pick(rng, &["istio-system", "b"]).into();
             Object::MeshConfig(Box::new(config))
         }
-        _ => Object::NotYetEnforced(Kind::VirtualService, meta(rng, namespace, "route", 2)),
+        _ => unreachable!("below a hundred"),
     };
     if rng.random_bool(0.25) {
         Change::Deleted(object.reference())
@@ -242,7 +315,16 @@ fn assert_equals_scratch(translator: &Translator, applied: &Applied, story: &str
         let differing: Vec<_> = ours.diff(theirs).map(|item| format!("{item:?}")).collect();
         assert!(differing.is_empty(), "differs from scratch: {} {story}", differing.join("\n"));
     }
-    assert_eq!(translator.verdicts(), scratch.verdicts(), "{story}");
+    assert_eq!(applied.snapshot.waypoints, expected.waypoints, "{story}");
+    assert_eq!(translator.state.owned, scratch.state.owned, "{story}");
+    let (ours, theirs) = (translator.verdicts(), scratch.verdicts());
+    let only = |one: &[Verdict], other: &[Verdict]| {
+        one.iter()
+            .filter(|verdict| !other.contains(verdict))
+            .map(|one| format!("{one:?}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(only(&ours, &theirs), only(&theirs, &ours), "{story}");
 }
 
 fn check(seed: u64, changes: usize) {

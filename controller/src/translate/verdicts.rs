@@ -13,7 +13,7 @@ use ambit_crds::peer_authentication::{MtlsMode, PeerAuthentication};
 use ambit_crds::service::{Addressing, Service};
 use ambit_crds::status::Condition;
 
-use super::dirty::Dirty;
+use super::dirty::{Dirty, policy_ref};
 use super::levels::Levels;
 use super::policies::{Policy, Reach, Standing};
 use super::record::{Policies, Record};
@@ -30,7 +30,16 @@ impl Dirty {
         records: impl Iterator<Item = &'a Record>,
         state: &State,
     ) {
-        let services = records.flat_map(index::services);
+        let records: Vec<&Record> = records.collect();
+        let counted = |record: &Record| (record.applies.clone(), record.enrolled, record.waypoints.clone());
+        // A record that counts like the one before it changes no policy's coverage.
+        let counts_alike =
+            matches!(records.as_slice(), [old, new] if counted(old) == counted(new));
+        if !counts_alike {
+            let policies = records.iter().flat_map(|record| &record.applies);
+            self.verdicts.extend(policies.map(policy_ref));
+        }
+        let services = records.into_iter().flat_map(index::services);
         self.verdicts.extend(services.map(|one| ObjectRef::new(Kind::Service, &one.namespace, &one.name)));
         self.peer_verdicts(&key.namespace, state);
     }
