@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ambit_api::policy::Policy;
 use ambit_api::service::Service;
 use ambit_api::wire::security::Authorization;
+use ambit_api::wire::waypoint as wire;
 use ambit_api::wire::workload::{Address, address};
 use ambit_api::workload::Workload;
 use ambit_crds::{Severity, load_once};
-use controller::snapshot::Resource;
+use controller::snapshot::{Resource, Resources, WaypointResources};
 use controller::translate::{Applied, Change, Names, Translator};
 use prost::Message as _;
 use serde_json::{Map, Value, json};
@@ -85,6 +86,23 @@ fn authorization(resource: &Resource) -> Value {
     value
 }
 
+/// Every resource of a waypoint, as its message says it of itself.
+fn waypoint(resources: &WaypointResources) -> Value {
+    fn all<M: prost::Message + Default + std::fmt::Debug>(resources: &Resources) -> Value {
+        let each = resources.iter().map(|(name, one)| {
+            (name.to_string(), json!(format!("{:?}", M::decode(one.body.clone()).unwrap())))
+        });
+        Value::Object(each.collect())
+    }
+    json!({
+        "gateway": all::<wire::Gateway>(&resources.gateway),
+        "services": all::<wire::Service>(&resources.services),
+        "destinations": all::<wire::Destination>(&resources.destinations),
+        "workloads": all::<wire::Workload>(&resources.workloads),
+        "policies": all::<wire::Policy>(&resources.policies),
+    })
+}
+
 fn rendered(applied: &Applied, translator: &Translator) -> String {
     let addresses: Map<_, _> =
         applied.snapshot.addresses.iter().map(|(name, one)| (name.to_string(), address(one))).collect();
@@ -101,7 +119,13 @@ fn rendered(applied: &Applied, translator: &Translator) -> String {
         (verdict.object.to_string(), Value::Array(lines.collect()))
     });
     let conditions: Map<_, _> = conditions.collect();
-    let all = json!({ "addresses": addresses, "authorizations": authorizations, "conditions": conditions });
+    let mut all =
+        json!({ "addresses": addresses, "authorizations": authorizations, "conditions": conditions });
+    let waypoints: Map<_, _> =
+        applied.snapshot.waypoints.iter().map(|(name, one)| (name.to_string(), waypoint(one))).collect();
+    if !waypoints.is_empty() {
+        all["waypoints"] = Value::Object(waypoints);
+    }
     let mut text = String::new();
     yaml(&all, 0, &mut text);
     text
