@@ -18,8 +18,11 @@ use crate::service::ServiceKey;
 
 pub mod change;
 pub mod find;
+pub mod headers;
+pub mod outline;
 mod parse;
 mod retry;
+pub mod rewrite;
 #[cfg(test)]
 mod tests;
 pub mod text;

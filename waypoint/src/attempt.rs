@@ -218,7 +218,8 @@ impl<'e> Way<'e> {
     ) -> Result<(Response<Incoming>, crate::upstream::Lease), Failed> {
         let target = self.target(endpoint);
         let unspeakable = || Failed::new(Refusal::Unspeakable, End::Nowhere);
-        let mut request = self.outline.clone().request(target.protocol, body).ok_or_else(unspeakable)?;
+        let mut request =
+            message::request(self.outline.clone(), target.protocol, body).ok_or_else(unspeakable)?;
         for _ in 0..STALE {
             let reached = self.exchange.arrival.world.upstream.reach(&target).await;
             let line = reached.map_err(|failed| {

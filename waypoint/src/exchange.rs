@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ambit_api::normalise;
-use ambit_api::route::{self, Action, Backend, Client, Fault, Forward, Redirect};
+use ambit_api::route::{self, Action, Backend, Client, Fault, Forward, Redirect, headers};
 use ambit_api::waypoint::decide::{self, Routed};
 use ambit_discovery::view::Snapshot;
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use crate::attempt::{Theirs, Way};
 use crate::body::Answer;
 use crate::client;
 use crate::filter::respond::{self, Speaks};
-use crate::filter::{fault, headers, redirect, rewrite};
+use crate::filter::{fault, redirect};
 use crate::judge;
 use crate::message::Head;
 use crate::record::{Record, Tail};
@@ -40,7 +40,10 @@ pub struct Exchange {
 }
 
 /// How a request was answered.
-#[expect(clippy::large_enum_variant, reason = "it is returned once; a box would cost every request an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is returned once; a box would cost every request an allocation"
+)]
 enum Outcome {
     /// By us.
     Ours(Response<Bytes>),
@@ -171,9 +174,7 @@ impl Exchange {
         let rule = routed.matched.rule;
         let (place, backend) = choose(forward)?;
         let mut outline = self.head.outline().ok_or(Refusal::Unspeakable)?;
-        outline.change(&rule.request_headers);
-        outline.change(&backend.request_headers);
-        rewrite::apply(rule, &routed.matched, &mut outline).map_err(|_bad| Refusal::Unspeakable)?;
+        outline.follow(rule, backend, &routed.matched).map_err(|_bad| Refusal::Unspeakable)?;
         let way = Way::new(self, Some((rule, place)), outline)?;
         let mut theirs = way.travel(body, record).await?;
         headers::change(&rule.response_headers, theirs.headers());

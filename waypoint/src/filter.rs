@@ -4,11 +4,9 @@
 use rand::Rng;
 
 pub mod fault;
-pub mod headers;
 pub mod mirror;
 pub mod redirect;
 pub mod respond;
-pub mod rewrite;
 
 /// Shares of requests are counted in millionths.
 const WHOLE: u32 = 1_000_000;

@@ -15,7 +15,7 @@ use crate::exchange::Exchange;
 use crate::filter::mirror::{self, BODY_BOUND};
 use crate::judge;
 use crate::limits::Kind;
-use crate::message::Outline;
+use crate::message::{self, Outline};
 use crate::refuse::Refusal;
 use crate::retry::replay::{Tee, Whole};
 use crate::upstream::{SendFailed, Target};
@@ -69,11 +69,11 @@ async fn attempt(exchange: &Exchange, to: &Mirror, copy: Outline, whole: Whole) 
         cluster: backends.balancer().map(|balancer| balancer.cluster().clone()),
         terms: endpoint::terms(backends.policy(), &arrival.mesh.own.times),
     };
-    let request = copy.request(target.protocol, Outgoing::copy(whole)).ok_or(Refusal::Unspeakable)?;
+    let request =
+        message::request(copy, target.protocol, Outgoing::copy(whole)).ok_or(Refusal::Unspeakable)?;
     let line = arrival.world.upstream.reach(&target).await?;
-    let (answer, lease) = line.send(request).await.map_err(|failed: SendFailed| {
-        Refusal::Reset(failed.to_string())
-    })?;
+    let (answer, lease) =
+        line.send(request).await.map_err(|failed: SendFailed| Refusal::Reset(failed.to_string()))?;
     if mirror::drain(answer.into_body(), BODY_BOUND).await {
         lease.end();
     }

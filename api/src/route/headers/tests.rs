@@ -1,9 +1,9 @@
 //! What is set, added and removed, in which order, and what no route can touch.
 
-use ambit_api::route::HeaderChange;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::change;
+use crate::route::HeaderChange;
 
 type Pairs = [(&'static str, &'static str)];
 

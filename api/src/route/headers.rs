@@ -2,9 +2,10 @@
 //!
 //! The authority is no header here: it is part of who is addressed, and [`super::rewrite`] sees to it.
 
-use ambit_api::route::HeaderChange;
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName};
+
+use super::HeaderChange;
 
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use ambit_api::route::{HttpRule, Matched};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 
-use crate::message::Outline;
+use super::outline::Outline;
+use super::{HttpRule, Matched};
 
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ambit_api::route::text::Substitution;
-use ambit_api::route::{Action, Forward, HeaderChange, HttpRule, Matched, PathChange, Pattern, Rewrite};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::{BadRewrite, apply};
-use crate::message::Outline;
+use crate::route::outline::Outline;
+use crate::route::text::Substitution;
+use crate::route::{Action, Forward, HeaderChange, HttpRule, Matched, PathChange, Pattern, Rewrite};
 
 fn rule(path: Option<PathChange>, authority: Option<&'static str>) -> Arc<HttpRule> {
     Arc::new(HttpRule {
