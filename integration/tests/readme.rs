@@ -34,6 +34,9 @@ fn shell() -> Vec<&'static str> {
     blocks.flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty()).collect()
 }
 
+/// The labs that the README brings up.
+const LABS: [&str; 2] = ["hello", "canary"];
+
 fn by_hand() -> Check {
     let labs = std::env::temp_dir().join(format!("ambit-readme-{}", std::process::id()));
     let program = Path::new(env!("CARGO_BIN_EXE_ambit-lab"));
@@ -56,17 +59,24 @@ fn by_hand() -> Check {
             check(well, || format!("{line}: {said}"))?;
             let expected = match words[0] {
                 "up" => "is up",
+                "exec" if line.contains("stranger") => "403",
+                "exec" if line.contains("x-version:v2") => "Hello from v2",
                 "exec" => "Hello from v",
                 "status" => "enabled",
                 _ => "",
             };
             check(said.contains(expected), || format!("{line}: no {expected:?} in {said}"))?;
         }
-        let (runs, said) = run(&["status", "--name", "hello"])?;
-        check(!runs, || format!("the lab still runs after the last line: {said}"))
+        for name in LABS {
+            let (runs, said) = run(&["status", "--name", name])?;
+            check(!runs, || format!("the lab {name} still runs after the last line: {said}"))?;
+        }
+        Ok(())
     })();
-    // After a failure it may still run; nothing of it may stay.
-    let _down = run(&["down", "--name", "hello"]);
+    // After a failure one may still run; nothing of it may stay.
+    for name in LABS {
+        let _down = run(&["down", "--name", name]);
+    }
     std::fs::remove_dir_all(&labs)?;
     outcome
 }
