@@ -30,7 +30,11 @@ use crate::arrive::{self, Door};
 use crate::balance::cluster::Clusters;
 use crate::clusters::Balancers;
 use crate::mesh::{Mesh, Open, Own, World};
+use crate::report::Reporting;
+use crate::report::metrics::Report;
 use crate::settings::{Control, Settings};
+use crate::trace::export::{self, Spans};
+use crate::trace::span::Origin;
 use crate::upstream::{self, Dialler};
 use crate::{dump, listeners, watch};
 
@@ -66,7 +70,11 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     log.register(&metrics);
     let (trigger, watch) = drain::channel();
     let (writer, view) = view::view();
-    let mesh = assemble(settings, view, watch).await?;
+    let (spans, exporter) = export::channel(&metrics);
+    let reporting = reporting(&settings, &metrics, (log.clone(), spans.clone()));
+    let origin = Origin::clone(&reporting.origin);
+    let exporter = exporter.start(view.clone(), origin);
+    let mesh = assemble(settings, view, watch, reporting).await?;
     let control = start_control(&mesh, &metrics, &readiness, writer)?;
     start_doors(&mesh, &readiness)?;
     let serving = serve_admin(&mesh, Admin::new(readiness.clone(), metrics, log, quit.clone())).await?;
@@ -81,6 +89,8 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let drained = trigger.drain(times.drain.saturating_sub(times.linger.min(times.drain / 2))).await;
     info!(?drained, "stopped");
     control.iter().for_each(JoinHandle::abort);
+    spans.flush().await;
+    exporter.abort();
     drop(serving);
     Ok(())
 }
@@ -101,8 +111,26 @@ async fn leave(mesh: &Mesh, readiness: &Readiness, linger: Duration) -> Hold {
     not_ready
 }
 
+/// What is told about requests, and to whom.
+pub fn reporting(settings: &Settings, metrics: &Metrics, (log, spans): (LogHandle, Spans)) -> Reporting {
+    let (control, workers) = (&settings.control, Workers::count_from(settings.data.workers));
+    let origin = Origin {
+        service: control.gateway.clone(),
+        namespace: control.pod_namespace.clone(),
+        pod: control.pod_name.clone(),
+        cluster: control.cluster.clone(),
+        mesh: control.trust_domain.to_string(),
+    };
+    Reporting { metrics: Report::new(metrics, workers), log, spans, origin: Arc::new(origin) }
+}
+
 /// The data plane: its workers with their worlds, fed by a view. No door is open yet.
-pub async fn assemble(settings: Settings, view: View, drain: drain::Watch) -> Result<Arc<Mesh>, Fatal> {
+pub async fn assemble(
+    settings: Settings,
+    view: View,
+    drain: drain::Watch,
+    reporting: Reporting,
+) -> Result<Arc<Mesh>, Fatal> {
     let workers =
         Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
     let control = &settings.control;
@@ -134,7 +162,7 @@ pub async fn assemble(settings: Settings, view: View, drain: drain::Watch) -> Re
         drain,
         settings,
     });
-    establish_worlds(&mesh).await;
+    establish_worlds(&mesh, &reporting).await;
     Ok(mesh)
 }
 
@@ -151,11 +179,12 @@ fn max_connections(asked: usize) -> usize {
     if asked == 0 { room } else { asked.min(room) }
 }
 
-async fn establish_worlds(mesh: &Arc<Mesh>) {
+async fn establish_worlds(mesh: &Arc<Mesh>, reporting: &Reporting) {
     let directory = Directory::default();
     for worker in mesh.workers.iter() {
         let (index, directory, own) = (worker.index(), directory.clone(), mesh.own.clone());
         let (clusters, view) = (mesh.clusters.clone(), mesh.view.clone());
+        let reporting = reporting.clone();
         let establish = move || async move {
             let tunnels = Pool::new(index, directory, own.hbone.clone());
             let dialler = match Dialler::new(own, tunnels) {
@@ -169,6 +198,7 @@ async fn establish_worlds(mesh: &Arc<Mesh>) {
                 upstream: upstream::Pool::new(dialler),
                 balancers: Balancers::new(clusters),
                 changes: Rc::default(),
+                report: reporting.reporter(index),
             };
             spawn_local("changes", watch::follow(view, world.establish()));
         };

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ambit_api::identity::Identity;
+use ambit_api::labels::Party;
 use ambit_api::route::Client;
 use ambit_api::service::ServiceKey;
 use ambit_api::waypoint::Serves;
@@ -44,6 +45,8 @@ pub struct Arrival {
     pub bound: Bound,
     /// Who the client is, by the configuration it was last looked up in.
     pub caller: RefCell<Option<(Arc<Snapshot>, Arc<Client>)>>,
+    /// The same for metrics.
+    pub source: RefCell<Option<(Arc<Snapshot>, Arc<Party>)>>,
 }
 
 /// What a dialled address means here.
@@ -176,8 +179,16 @@ async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>)
     let Ok(stream) = ask.respond.accept(HeaderMap::new()) else {
         return;
     };
-    let arrival =
-        Arrival { mesh, world, client: client.get(), identity, dialled, bound, caller: RefCell::default() };
+    let arrival = Arrival {
+        mesh,
+        world,
+        client: client.get(),
+        identity,
+        dialled,
+        bound,
+        caller: RefCell::default(),
+        source: RefCell::default(),
+    };
     open(stream, declared, Rc::new(arrival)).await;
 }
 
@@ -208,6 +219,7 @@ async fn plain(
         dialled: SocketAddr::new(dialled.ip().to_canonical(), port),
         bound: Bound::Listener(port),
         caller: RefCell::default(),
+        source: RefCell::default(),
     };
     let spoken = tokio::select! {
         spoken = sniff::socket(stream) => spoken,

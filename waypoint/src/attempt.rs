@@ -1,5 +1,6 @@
 //! Attempts at a request: each chooses an endpoint, is judged for it, and is sent; some ends are followed by another.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::outlier::Outcome;
 use crate::record::{Held, Record, Tail};
 use crate::refuse::Refusal;
 use crate::retry::replay::Replay;
-use crate::retry::{ATTEMPT_COUNT, Budget, End, Plan, Sent, Verdict};
+use crate::retry::{ATTEMPT_COUNT, Budget, End, Plan, Sent, Verdict, Why};
 use crate::upstream::{Protocol, SendFailed, Target};
 use crate::{filter, mirror, upgrade};
 
@@ -38,6 +39,8 @@ pub struct Way<'e> {
     backend: Option<usize>,
     backends: Backends,
     outline: Outline,
+    /// Bytes of the body, if there is one.
+    received: Option<Rc<Cell<u64>>>,
 }
 
 /// An endpoint's answer, with what is held until it has ended.
@@ -74,7 +77,7 @@ impl<'e> Way<'e> {
             None => Backends::dialled(snapshot, arrival)?,
         };
         let (rule, backend) = (chosen.map(|chosen| chosen.0), chosen.map(|chosen| chosen.1));
-        Ok(Self { exchange, rule, backend, backends, outline })
+        Ok(Self { exchange, rule, backend, backends, outline, received: None })
     }
 
     /// Makes attempts until one is answered for good.
@@ -87,7 +90,8 @@ impl<'e> Way<'e> {
         let mut plan = Plan::new(retry, timeout, Instant::now());
         let replay = self.replay(body, &plan);
         self.mirror(replay.as_ref());
-        record.service = self.backends.balancer().map(|balancer| balancer.cluster().key().service.clone());
+        record.cluster = self.backends.cluster();
+        self.received = replay.as_ref().map(|_replay| record.received.begin());
         loop {
             record.attempts = plan.begin();
             self.outline.headers.insert(ATTEMPT_COUNT, record.attempts.into());
@@ -107,7 +111,8 @@ impl<'e> Way<'e> {
                         return Err(Refusal::TimedOut);
                     }
                 }
-                Verdict::Stop(_why) => {
+                Verdict::Stop(why) => {
+                    record.flags.exhausted = why == Why::Exhausted;
                     if let Some(replay) = &replay {
                         replay.release();
                     }
@@ -189,7 +194,7 @@ impl<'e> Way<'e> {
                 let gone = || Refusal::Reset("the body is gone".to_owned());
                 let attempt = replay.attempt();
                 let attempt = attempt.ok_or_else(|| Failed::new(gone(), End::Reset { sent: Sent::Some }))?;
-                Outgoing::attempt(attempt, Some(judged.follow()))
+                Outgoing::attempt(attempt, Some(judged.follow()), self.received.clone())
             }
         };
         let sending = self.send(&endpoint, body);
@@ -304,8 +309,7 @@ impl Theirs {
         if judged.is_forbidden() {
             return Refusal::Forbidden.instead(record);
         }
-        record.status = answer.status();
-        record.grpc = GrpcStatus::in_headers(answer.headers());
+        record.answer(answer.status(), answer.headers());
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return upgrade::pass(answer, upgrade, (judged, held), record);
         }

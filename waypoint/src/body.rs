@@ -26,7 +26,7 @@ pub struct Outgoing {
 
 enum Sent {
     Nothing,
-    Streamed(Attempt<Incoming>),
+    Streamed { attempt: Attempt<Incoming>, sent: u64, count: Option<Rc<Cell<u64>>> },
     Copied { bytes: Option<Bytes>, trailers: Option<HeaderMap> },
 }
 
@@ -84,10 +84,14 @@ impl Outgoing {
         Self { kind: Sent::Nothing, finished: Rc::new(Finished(Cell::new(true))), judged: None }
     }
 
-    /// One attempt's body.
-    pub fn attempt(attempt: Attempt<Incoming>, judged: Option<Verdicts>) -> Self {
+    /// One attempt's body; how far the farthest of them came is left in `count`.
+    pub fn attempt(
+        attempt: Attempt<Incoming>,
+        judged: Option<Verdicts>,
+        count: Option<Rc<Cell<u64>>>,
+    ) -> Self {
         let finished = Rc::new(Finished(Cell::new(attempt.is_end_stream())));
-        Self { kind: Sent::Streamed(attempt), finished, judged }
+        Self { kind: Sent::Streamed { attempt, sent: 0, count }, finished, judged }
     }
 
     /// A copy of a body that has passed.
@@ -120,13 +124,18 @@ impl Body for Outgoing {
             Sent::Copied { bytes, trailers } => {
                 bytes.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers)).map(Ok)
             }
-            Sent::Streamed(attempt) => {
+            Sent::Streamed { attempt, sent, count } => {
                 if let Some(judged) = &mut this.judged
                     && judged.poll_forbidden(cx).is_ready()
                 {
                     return Poll::Ready(Some(Err(Cut::Forbidden)));
                 }
-                ready!(Pin::new(attempt).poll_frame(cx)).map(|frame| frame.map_err(Cut::Client))
+                let next = ready!(Pin::new(attempt).poll_frame(cx));
+                if let (Some(count), Some(Ok(frame))) = (count, &next) {
+                    *sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+                    count.set(count.get().max(*sent));
+                }
+                next.map(|frame| frame.map_err(Cut::Client))
             }
         };
         if next.is_none() || this.is_end_stream() {
@@ -138,7 +147,7 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Sent::Nothing => true,
-            Sent::Streamed(attempt) => attempt.is_end_stream(),
+            Sent::Streamed { attempt, .. } => attempt.is_end_stream(),
             Sent::Copied { bytes, trailers } => bytes.is_none() && trailers.is_none(),
         }
     }
@@ -146,7 +155,7 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Sent::Nothing => SizeHint::with_exact(0),
-            Sent::Streamed(attempt) => attempt.size_hint(),
+            Sent::Streamed { attempt, .. } => attempt.size_hint(),
             Sent::Copied { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
         }
     }

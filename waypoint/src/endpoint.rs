@@ -120,6 +120,18 @@ impl Backends {
         }
     }
 
+    /// The cluster's name, for people.
+    pub fn cluster(&self) -> Option<ClusterKey> {
+        match self {
+            Self::Cluster(balancer) => Some(balancer.cluster().key().clone()),
+            Self::Pod(..) => None,
+            Self::Beyond(tunnel) => {
+                let service = tunnel.service.as_ref()?.key.clone();
+                Some(ClusterKey { service, port: tunnel.authority.port(), subset: None })
+            }
+        }
+    }
+
     /// The traffic policy, if there is one.
     pub fn policy(&self) -> Option<&TrafficPolicy> {
         self.balancer().map(|balancer| &**balancer.policy())

@@ -24,7 +24,7 @@ use crate::filter::respond::{self, Speaks};
 use crate::filter::{fault, redirect};
 use crate::judge;
 use crate::message::Head;
-use crate::record::{Record, Tail};
+use crate::record::{Kind, Record, Tail};
 use crate::refuse::Refusal;
 
 /// One request on its way.
@@ -53,7 +53,7 @@ enum Outcome {
 
 /// Handles one request. Never fails: whatever goes wrong becomes an answer.
 pub async fn exchange(mut request: Request<Incoming>, arrival: Rc<Arrival>) -> Response<Answer> {
-    let mut record = Record::begin(&arrival);
+    let mut record = Record::begin(Kind::Request, &arrival);
     let speaks = Speaks::of(request.headers());
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     match live(request, speaks, &mut record).await {
@@ -70,7 +70,9 @@ async fn live(request: Request<Incoming>, speaks: Speaks, record: &mut Record) -
     let arrival = record.arrival.clone();
     let snapshot = Arc::clone(&arrival.mesh.view.load());
     let (parts, body) = request.into_parts();
-    let head = Rc::new(receive(parts, &snapshot)?);
+    let mut head = receive(parts, &snapshot)?;
+    record.identify(&mut head.headers, snapshot.waypoint.gateway.as_ref());
+    let head = Rc::new(head);
     record.head = Some(head.clone());
     let exchange = Rc::new(Exchange { arrival, snapshot, head, speaks });
     if let Bound::Workload(_) = exchange.arrival.bound {
@@ -206,7 +208,6 @@ fn choose(forward: &Forward) -> Result<(usize, &Backend), Refusal> {
 
 /// An answer of ours, with the record it closes.
 fn ours(answer: Response<Bytes>, mut record: Record) -> Response<Answer> {
-    record.status = answer.status();
-    record.grpc = respond::GrpcStatus::in_headers(answer.headers());
+    record.answer(answer.status(), answer.headers());
     answer.map(|bytes| Answer::local(bytes, Some(Tail::new(record, None, None))))
 }

@@ -12,7 +12,6 @@ use ambit_transport::hbone::{self, Io};
 use ambit_transport::relay::{Counters, Far, Tally, relay};
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
-use tracing::{debug, info};
 
 use crate::arrive::{Arrival, Bound};
 use crate::balance::Pick;
@@ -21,6 +20,7 @@ use crate::endpoint::{self, Backends, Endpoint};
 use crate::judge::{self, Judged, Sent};
 use crate::limits::{Kind, Slot};
 use crate::outlier::Outcome;
+use crate::record::{self, Kind as Recorded, Record};
 use crate::refuse::Refusal;
 use crate::upstream::{DialFailed, Socket};
 
@@ -43,6 +43,13 @@ struct Opened {
     slot: Option<Slot>,
 }
 
+/// What was carried, as the client sees it.
+struct Carried {
+    received: u64,
+    sent: u64,
+    ended: Option<Reason>,
+}
+
 impl From<Denied> for Failed {
     fn from(denied: Denied) -> Self {
         Self::Refused(denied.into())
@@ -50,10 +57,13 @@ impl From<Denied> for Failed {
 }
 
 impl Failed {
-    fn reason(&self) -> Reason {
+    fn enter(&self, record: &mut Record) {
         match self {
-            Self::Refused(refusal) => refusal.reason(),
-            Self::Dial(failed) => failed.reason(),
+            Self::Refused(refusal) => record.refused(refusal),
+            Self::Dial(failed) => {
+                record.flags.reason = Some(failed.reason());
+                record.detail = Some(failed.to_string());
+            }
         }
     }
 }
@@ -61,37 +71,37 @@ impl Failed {
 /// The life of one connection.
 pub async fn carry(io: Io, arrival: Rc<Arrival>) {
     let (mut near, first) = io.into_parts();
-    let opened = match open(&arrival).await {
+    let mut record = Record::begin(Recorded::Connection, &arrival);
+    let opened = open(&arrival, &mut record).await;
+    arrival.world.report.opened(&record);
+    let Opened { socket, endpoint, slot } = match opened {
         Ok(opened) => opened,
         Err(failed) => {
-            info!(
-                client = %arrival.client,
-                identity = arrival.identity.as_ref().map(tracing::field::display),
-                dialled = %arrival.dialled,
-                reason = %failed.reason(),
-                error = %failed,
-                "connection failed"
-            );
+            failed.enter(&mut record);
             near.reset();
+            record.close(record::Ended::Whole);
             return;
         }
     };
-    let Opened { socket, endpoint, slot } = opened;
     let judged = Rc::new(Judged {
         arrival: arrival.clone(),
         head: None,
         endpoint: Some(Sent { pod: endpoint.pod(), at: endpoint.at, shape: None }),
     });
-    let tally = join(near, first, socket, judged).await;
-    debug!(client = %arrival.client, dialled = %arrival.dialled, ?tally, "connection ended");
+    let carried = join(near, first, socket, judged).await;
+    record.flags.reason = carried.ended;
+    record.received.begin().set(carried.received);
+    record.sent = carried.sent;
+    record.close(record::Ended::Whole);
     drop((endpoint, slot));
 }
 
 /// Decides about one connection and dials, another endpoint while the failure permits it.
-async fn open(arrival: &Arrival) -> Result<Opened, Failed> {
+async fn open(arrival: &Arrival, record: &mut Record) -> Result<Opened, Failed> {
     let snapshot = Arc::clone(&arrival.mesh.view.load());
     judge::target(&snapshot, arrival, None)?;
     let backends = backends(&snapshot, arrival)?;
+    record.cluster = backends.cluster();
     let slot = match backends.balancer() {
         Some(balancer) => {
             let most = balancer.policy().max_connections;
@@ -103,6 +113,9 @@ async fn open(arrival: &Arrival) -> Result<Opened, Failed> {
     let mut tried = Vec::new();
     loop {
         let endpoint = backends.choose(&tried, arrival.dialled.ip())?;
+        record.attempts += 1;
+        record.endpoint = Some(endpoint.peer.workload().clone());
+        record.upstream = Some(endpoint.at);
         if let Some(uid) = endpoint.pod() {
             judge::endpoint(&snapshot, arrival, (&uid, endpoint.at), None)?;
             tried.push(uid);
@@ -150,12 +163,7 @@ fn choose(forward: &Forward) -> Result<&ambit_api::route::Backend, Refusal> {
 }
 
 /// Carries bytes until both sides have ended, or a policy or the end of the process cuts them.
-async fn join(
-    mut near: hbone::Stream,
-    first: bytes::Bytes,
-    far: Socket,
-    judged: Rc<Judged>,
-) -> Option<Tally> {
+async fn join(mut near: hbone::Stream, first: bytes::Bytes, far: Socket, judged: Rc<Judged>) -> Carried {
     let mesh = judged.arrival.mesh.clone();
     let idle = mesh.settings.data.times.idle;
     let counters = Counters::default();
@@ -166,15 +174,21 @@ async fn join(
         }
     };
     match far {
-        Socket::Tunnel(far) => Some(hbone::join((near, first), far, &counters, until, idle).await),
+        Socket::Tunnel(far) => {
+            let Tally { sent, received, ended } =
+                hbone::join((near, first), far, &counters, until, idle).await;
+            // What passed from near to far is the client's.
+            Carried { received: sent, sent: received, ended: ended.reason() }
+        }
         Socket::Plain(mut far) => {
             // The first bytes were looked at to find out what is spoken.
             if far.write_all(&first).await.is_err() {
                 near.reset();
-                return None;
+                return Carried { received: 0, sent: 0, ended: Some(Reason::Reset) };
             }
             near.release(first.len());
-            Some(relay(far, Far::Hbone(near), &counters, until, idle).await)
+            let Tally { sent, received, ended } = relay(far, Far::Hbone(near), &counters, until, idle).await;
+            Carried { received: received + first.len() as u64, sent, ended: ended.reason() }
         }
     }
 }

@@ -1,27 +1,33 @@
-//! One record per request: filled by the stages, closed once, when the answer has ended or the client has gone.
+//! One record per request or opaque connection: filled by the stages, closed once, when the answer has ended or the client
+//! has gone. Closing it is what reports it.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ambit_api::authz::Denied;
+use ambit_api::labels::Flags;
 use ambit_api::reason::Reason;
 use ambit_api::route::HttpRule;
-use ambit_api::service::ServiceKey;
+use ambit_api::waypoint::Gateway;
 use ambit_api::workload::Workload;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Frame;
 use tokio::time::Instant;
-use tracing::info;
 
 use crate::arrive::Arrival;
 use crate::balance::Pick;
+use crate::balance::cluster::ClusterKey;
 use crate::filter::respond::GrpcStatus;
 use crate::judge::Verdicts;
 use crate::limits::Slot;
 use crate::message::Head;
 use crate::refuse::Refusal;
+use crate::report::access::Format;
+use crate::trace::{self, Trace};
 use crate::upstream::Lease;
 
 /// How an answer ended.
@@ -39,8 +45,23 @@ pub enum Ended {
     ClientGone,
 }
 
-/// What is known of one request so far.
+/// What is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request.
+    Request,
+    /// A connection of which only the addresses are known.
+    Connection,
+}
+
+/// Bytes of a body, counted by whoever sends it.
+#[derive(Clone, Debug, Default)]
+pub struct Count(Option<Rc<Cell<u64>>>);
+
+/// What is known of one request or connection so far.
 pub struct Record {
+    /// Which of the two.
+    pub kind: Kind,
     /// The connection it came on.
     pub arrival: Rc<Arrival>,
     /// The request as received and normalised; `None` if it was no proper one.
@@ -49,37 +70,37 @@ pub struct Record {
     pub begun: Instant,
     /// The rule it fell on.
     pub rule: Option<Arc<HttpRule>>,
-    /// The service it went to.
-    pub service: Option<ServiceKey>,
+    /// The cluster it went to.
+    pub cluster: Option<ClusterKey>,
     /// The endpoint of the last attempt.
     pub endpoint: Option<Arc<Workload>>,
     /// The address it was sent to.
     pub upstream: Option<SocketAddr>,
     /// Attempts made.
     pub attempts: u32,
-    /// The status the client got.
-    pub status: StatusCode,
+    /// The status the client got; `None` while there is no answer.
+    pub status: Option<StatusCode>,
     /// The gRPC status, once it is known.
     pub grpc: Option<GrpcStatus>,
-    /// Why it did not go well.
-    pub reason: Option<Reason>,
-    /// What a person should know of that.
+    /// What befell it.
+    pub flags: Flags,
+    /// Which policy denied it.
+    pub denied: Option<Denied>,
+    /// What else a person should know of a failure.
     pub detail: Option<String>,
-    /// Faults put in on purpose.
-    pub faults: Faults,
+    /// Bytes of the request's body.
+    pub received: Count,
     /// Bytes of the answer's body.
     pub sent: u64,
     /// When the endpoint's answer began.
     pub answered: Option<Instant>,
-}
-
-/// Faults that befell a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// It was delayed: flag `DI`.
-    pub delayed: bool,
-    /// It was answered in the service's place: flag `FI`.
-    pub aborted: bool,
+    /// How it is logged; `None`: not at all.
+    pub format: Option<Rc<Format>>,
+    /// Headers of the answer that the log shows.
+    pub kept: Vec<(HeaderName, HeaderValue)>,
+    /// Its place in a trace; `None` if nothing is traced.
+    pub trace: Option<Trace>,
+    closed: bool,
 }
 
 /// What is left to do when an answer ends, and what its request holds until then.
@@ -99,78 +120,119 @@ pub struct Held {
     pub slot: Option<Slot>,
 }
 
+impl Count {
+    /// Begins to count.
+    pub fn begin(&mut self) -> Rc<Cell<u64>> {
+        self.0.get_or_insert_default().clone()
+    }
+
+    /// What was counted so far.
+    pub fn get(&self) -> u64 {
+        self.0.as_ref().map_or(0, |count| count.get())
+    }
+}
+
 impl Record {
-    /// Of a request that has just begun.
-    pub fn begin(arrival: &Rc<Arrival>) -> Self {
+    /// Of a request or connection that has just begun.
+    pub fn begin(kind: Kind, arrival: &Rc<Arrival>) -> Self {
         Self {
+            kind,
             arrival: arrival.clone(),
             head: None,
             begun: Instant::now(),
             rule: None,
-            service: None,
+            cluster: None,
             endpoint: None,
             upstream: None,
             attempts: 0,
-            status: StatusCode::OK,
+            status: None,
             grpc: None,
-            reason: None,
+            flags: Flags::default(),
+            denied: None,
             detail: None,
-            faults: Faults::default(),
+            received: Count::default(),
             sent: 0,
             answered: None,
+            format: arrival.world.report.format(&arrival.mesh.view.load()),
+            kept: Vec::new(),
+            trace: None,
+            closed: false,
         }
     }
 
-    /// It gets an answer of ours because of this.
+    /// Whether it is a connection's.
+    pub fn is_connection(&self) -> bool {
+        self.kind == Kind::Connection
+    }
+
+    /// Gives the request a name and a place in a trace, which its headers carry on.
+    pub fn identify(&mut self, headers: &mut HeaderMap, gateway: Option<&Arc<Gateway>>) {
+        let mut rng = rand::rng();
+        trace::name(headers, &mut rng);
+        let tracing = gateway.and_then(|gateway| gateway.tracing.as_ref());
+        self.trace = tracing.map(|tracing| trace::begin(headers, tracing, &mut rng));
+    }
+
+    /// It gets an answer of ours, or none at all, because of this.
     pub fn refused(&mut self, refusal: &Refusal) {
-        self.reason = Some(refusal.reason());
-        self.detail = Some(refusal.to_string());
+        self.flags.reason = Some(refusal.reason());
+        match refusal {
+            Refusal::Denied(denied) => self.denied = Some(denied.clone()),
+            _ => self.detail = Some(refusal.to_string()),
+        }
+    }
+
+    /// This is the head of its answer.
+    pub fn answer(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.grpc = GrpcStatus::in_headers(headers);
+        if let Some(format) = &self.format {
+            self.kept = format.keep(headers);
+        }
     }
 
     /// A fault delays it.
     pub fn delayed(&mut self) {
-        self.faults.delayed = true;
+        self.flags.delayed = true;
     }
 
     /// A fault answers it.
     pub fn aborted(&mut self) {
-        self.faults.aborted = true;
+        self.flags.aborted = true;
     }
 
     /// Closes it.
     pub fn close(mut self, ended: Ended) {
-        match ended {
-            // A client that does not wait is no failure of ours or the endpoint's.
-            Ended::Whole | Ended::ClientGone => {}
-            Ended::Reset => self.reason = Some(Reason::Reset),
-            Ended::Forbidden => self.reason = Some(Reason::PolicyChanged),
-            Ended::TimedOut => self.reason = Some(Reason::RequestTimedOut),
-        }
-        if let Some(reason) = self.reason {
-            self.log(reason);
-        }
+        self.finish(ended);
     }
 
-    fn log(&self, reason: Reason) {
-        let head = self.head.as_deref();
-        info!(
-            client = %self.arrival.client,
-            identity = self.arrival.identity.as_ref().map(tracing::field::display),
-            dialled = %self.arrival.dialled,
-            method = head.map(|head| head.method.as_str()),
-            authority = head.map(|head| &*head.authority),
-            path = head.map(|head| head.target.path()),
-            status = self.status.as_u16(),
-            %reason,
-            detail = self.detail.as_deref(),
-            rule = self.rule.as_deref().map(|rule| &*rule.origin),
-            endpoint = self.endpoint.as_deref().map(|workload| tracing::field::display(&workload.uid)),
-            "request failed"
-        );
+    fn finish(&mut self, ended: Ended) {
+        self.closed = true;
+        match ended {
+            Ended::Whole => {}
+            // Nobody reads a body where there can be none.
+            Ended::ClientGone => {
+                let bodiless = self.head.as_ref().is_some_and(|head| head.method == Method::HEAD);
+                self.flags.abandoned = !(bodiless && self.status.is_some());
+            }
+            Ended::Reset => self.flags.reason = Some(Reason::Reset),
+            Ended::Forbidden => self.flags.reason = Some(Reason::PolicyChanged),
+            Ended::TimedOut => self.flags.reason = Some(Reason::RequestTimedOut),
+        }
+        self.arrival.world.report.closed(self);
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
         self.grpc = GrpcStatus::in_headers(trailers).or(self.grpc);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Whoever waited for it gave up before there was an answer to close it.
+        if !self.closed {
+            self.finish(Ended::ClientGone);
+        }
     }
 }
 

@@ -139,7 +139,7 @@ impl Refusal {
         record.refused(self);
         let speaks = record.head.as_ref().map_or(Speaks::Http, |head| Speaks::of(&head.headers));
         let answer = self.answer(speaks);
-        record.status = answer.status();
+        record.answer(answer.status(), answer.headers());
         answer.map(|bytes| Answer::local(bytes, Some(Tail::new(record, None, None))))
     }
 }

@@ -24,7 +24,7 @@ pub fn pass(
     mut answer: Response<Incoming>,
     upgrade: Option<OnUpgrade>,
     (judged, held): (Verdicts, Held),
-    record: Record,
+    mut record: Record,
 ) -> Response<Answer> {
     let protocol = answer.headers().get(UPGRADE).cloned();
     let theirs = hyper::upgrade::on(&mut answer);
@@ -46,7 +46,11 @@ pub fn pass(
         let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
         let ended = tokio::select! {
             carried = tokio::io::copy_bidirectional(&mut ours, &mut theirs) => match carried {
-                Ok(_) => Ended::Whole,
+                Ok((up, down)) => {
+                    record.received.begin().set(up);
+                    record.sent = down;
+                    Ended::Whole
+                }
                 Err(_) => Ended::Reset,
             },
             _reason = judged.forbidden() => Ended::Forbidden,

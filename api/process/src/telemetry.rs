@@ -138,6 +138,12 @@ impl LogHandle {
         self.filter.with_current(|targets| Filter::from_targets(targets).to_string()).unwrap_or_default()
     }
 
+    /// Writes a line, which ends in a line feed, among those of the log and as it is: for programs whose users say
+    /// themselves what a line holds.
+    pub fn line(&self, line: String) {
+        self.writer.line(line);
+    }
+
     /// Lines that were given up because the writer was behind.
     #[must_use]
     pub fn dropped(&self) -> u64 {

@@ -12,11 +12,11 @@ use tokio::net::TcpStream;
 use crate::support::{Application, Gateway, POD, WEB, forward, pod, policy, upsert};
 
 /// One request on a connection of its own; status and body.
-async fn get(at: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(at: SocketAddr, path: &str) -> (u16, String) {
     send(at, &format!("GET {path} HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n")).await
 }
 
-async fn send(at: SocketAddr, request: &str) -> (u16, String) {
+pub(crate) async fn send(at: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

@@ -5,4 +5,5 @@
 )]
 
 mod http;
+mod report;
 mod support;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambit_api::wire::waypoint as wire;
@@ -12,8 +13,10 @@ use ambit_api::wire::workload::{self as address};
 use ambit_discovery::view::{Writer, view};
 use ambit_discovery::xds::{Changes, Named, Push, Sink};
 use ambit_process::drain::{self, Trigger};
+use ambit_process::metrics::Metrics;
 use ambit_process::settings::Environment;
 use ambit_process::spawn::spawn;
+use ambit_process::telemetry::{self, LogHandle, LogSettings};
 use ambit_transport::socket::Netns;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -23,6 +26,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use waypoint::settings::Settings;
+use waypoint::trace::export;
+use waypoint::trace::span::Origin;
 use waypoint::{app, listeners};
 
 /// The service behind the gateway.
@@ -31,10 +36,28 @@ pub(crate) const WEB: &str = "shop/web.shop.svc.cluster.local";
 /// The one pod of that service.
 pub(crate) const POD: &str = "Kubernetes//Pod/shop/web-1";
 
+/// What was logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A data plane under test.
 pub(crate) struct Gateway {
     /// Where its listener is.
     pub(crate) at: SocketAddr,
+    /// What it counted.
+    pub(crate) metrics: Metrics,
+    log: (Lines, LogHandle),
     writer: Writer,
     _drain: Trigger,
 }
@@ -128,10 +151,16 @@ impl Gateway {
         let settings = Settings::read(&environment as &dyn Environment).unwrap();
         let (writer, view) = view();
         let (trigger, watch) = drain::channel();
-        let mesh = app::assemble(settings, view, watch).await.unwrap();
+        let metrics = Metrics::new();
+        let log = Lines::default();
+        let (_subscriber, handle) = telemetry::pipeline(&LogSettings::default(), Box::new(log.clone()));
+        let (spans, exporter) = export::channel(&metrics);
+        let reporting = app::reporting(&settings, &metrics, (handle.clone(), spans));
+        exporter.start(view.clone(), Origin::clone(&reporting.origin));
+        let mesh = app::assemble(settings, view, watch, reporting).await.unwrap();
         spawn("listeners", listeners::follow(mesh, Netns::current().unwrap()));
         let at = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut gateway = Self { at, writer, _drain: trigger };
+        let mut gateway = Self { at, metrics, log: (log, handle), writer, _drain: trigger };
         gateway.push_addresses(application.at);
         gateway.push(Push::Workload(upsert(POD, pod(&[]))));
         gateway.push(Push::Destination(upsert(WEB, destination())));
@@ -141,6 +170,19 @@ impl Gateway {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         gateway
+    }
+
+    /// The access log so far.
+    pub(crate) fn logged(&self) -> String {
+        self.log.1.flush();
+        String::from_utf8(self.log.0.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Replaces everything the gateway is told but its name and port.
+    pub(crate) fn configure(&mut self, rules: Vec<wire::HttpRule>, change: impl FnOnce(&mut wire::Gateway)) {
+        let mut resource = resource(self.at.port(), rules, &[]);
+        change(&mut resource);
+        self.push(Push::Gateway(upsert("shop/gateway", resource)));
     }
 
     /// Changes the configuration.
@@ -172,6 +214,7 @@ impl Gateway {
             uid: POD.to_owned(),
             name: "web-1".to_owned(),
             namespace: "shop".to_owned(),
+            workload_name: "web".to_owned(),
             addresses: vec![vec![127, 0, 0, 1]],
             services: [(WEB.to_owned(), address::PortList { ports: ports.clone() })].into(),
             ..Default::default()
