@@ -13,6 +13,7 @@ mod levels;
 mod lock;
 mod members;
 mod names;
+mod observe;
 mod owned;
 mod peer;
 mod policies;

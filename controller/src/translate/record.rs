@@ -3,12 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ambit_api::wire::waypoint::access_log::Encoding;
-use ambit_api::wire::waypoint::{AccessLog, PathNormalization};
+use ambit_api::wire::waypoint::{AccessLog, PathNormalization, Tracing};
 use ambit_crds::endpoint_slice::EndpointSlice;
-use ambit_crds::mesh_config::{
-    AccessLogEncoding, MeshConfig, MeshConfigSpec, PathNormalization as Asked, PolicyPlacement,
-};
+use ambit_crds::mesh_config::{MeshConfig, MeshConfigSpec, PathNormalization as Asked, PolicyPlacement};
 use ambit_crds::pod::Pod;
 use ambit_crds::service::Service;
 
@@ -19,6 +16,7 @@ use super::index;
 use super::levels::{Levels, Peer};
 use super::lock::Locks;
 use super::members::Membership;
+use super::observe;
 use super::policies::Policy;
 use super::ports::PodPorts;
 use super::workload;
@@ -35,6 +33,7 @@ pub(crate) struct Mesh {
     pub(crate) placement: PolicyPlacement,
     pub(crate) paths: PathNormalization,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) tracing: Option<Tracing>,
     /// All of it: whatever else translation reads there counts too when the configuration changes.
     spec: MeshConfigSpec,
 }
@@ -100,7 +99,8 @@ impl Mesh {
             domains,
             placement: spec.policy.placement,
             paths: paths(spec),
-            access_log: access_log(spec),
+            access_log: observe::access_log(spec),
+            tracing: observe::tracing(spec),
             spec: spec.clone(),
         }
     }
@@ -281,15 +281,6 @@ fn paths(spec: &MeshConfigSpec) -> PathNormalization {
         Asked::MergeSlashes => PathNormalization::MergeSlashes,
         Asked::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
     }
-}
-
-fn access_log(spec: &MeshConfigSpec) -> Option<AccessLog> {
-    let encoding = match spec.access_log_encoding {
-        AccessLogEncoding::Json => Encoding::Json,
-        AccessLogEncoding::Text => Encoding::Text,
-    };
-    let log = AccessLog { encoding: encoding.into(), format: spec.access_log_format.clone() };
-    (!spec.access_log_file.is_empty()).then_some(log)
 }
 
 /// The pods a slice names, in its own namespace.

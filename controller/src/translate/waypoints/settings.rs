@@ -28,7 +28,7 @@ impl State {
             policies: own.iter().map(resource_name).collect(),
             path_normalization: self.mesh.paths.into(),
             access_log: self.mesh.access_log.clone(),
-            tracing: None,
+            tracing: self.mesh.tracing.clone(),
             listeners: Vec::new(),
         };
         let name: Arc<str> = resource_name(key).into();
