@@ -169,17 +169,16 @@ fn failed(record: &Record, reason: Reason) {
         path = head.map(|head| head.target.path()),
         status = record.status.map(|status| status.as_u16()),
         flags = %record.flags,
-        %reason,
         layer = denied.map(|denied| tracing::field::display(denied.layer)),
+        %reason,
         policy = denied.and_then(|denied| denied.policy.as_ref()).map(tracing::field::display),
-        policy_rule = denied.and_then(|denied| denied.rule),
+        rule = denied.and_then(|denied| denied.rule),
         attribute = denied.and_then(|denied| denied.attribute.as_deref()),
         detail = record.detail.as_deref().filter(|_| denied.is_none()),
         route = record.rule.as_deref().map(|rule| &*rule.origin),
         endpoint = record.endpoint.as_deref().map(|workload| tracing::field::display(&workload.uid)),
-        "{} {}",
+        "{} failed",
         if record.kind == Kind::Request { "request" } else { "connection" },
-        if denied.is_some() { "denied" } else { "failed" },
     );
 }
 
