@@ -10,12 +10,22 @@ use super::{condition, no, yes};
 pub(crate) enum GatewayOutcome {
     /// It is no waypoint: reason and sentence.
     Refused(&'static str, String),
-    /// It is one.
+    /// It is one, or a gateway.
     Accepted {
+        role: Role,
         /// Where it is reached: its host name, then its addresses.
         addresses: Vec<String>,
         readiness: Ready,
     },
+}
+
+/// What an accepted Gateway is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It stands before Services and pods.
+    Waypoint,
+    /// It takes plain HTTP from anybody.
+    Gateway,
 }
 
 /// How a waypoint's replicas are.
@@ -70,24 +80,26 @@ pub(crate) fn gateway(outcome: &GatewayOutcome) -> Vec<Condition> {
             let programmed = no("Programmed", "Invalid", "nothing is deployed for it".to_owned());
             vec![no("Accepted", reason, message.clone()), programmed]
         }
-        GatewayOutcome::Accepted { addresses, readiness } => {
+        GatewayOutcome::Accepted { role, addresses, readiness } => {
+            let (what, meanwhile) = match role {
+                Role::Waypoint => ("it is a waypoint", "; traffic that needs no waypoint goes direct"),
+                Role::Gateway => ("it is a gateway", ""),
+            };
             let at = addresses.join(", ");
             let programmed = match readiness {
                 Ready::Yes => yes("Programmed", "Programmed", format!("it serves at {at}")),
                 Ready::Never => {
-                    let message = "no replica has been ready yet; traffic that needs no waypoint goes direct";
-                    no("Programmed", "AddressNotUsable", message.to_owned())
+                    no("Programmed", "AddressNotUsable", format!("no replica has been ready yet{meanwhile}"))
                 }
                 Ready::NotNow => {
                     let message = format!("no replica is ready just now; traffic still goes to {at}");
                     no("Programmed", "AddressNotUsable", message)
                 }
                 Ready::Down => {
-                    let message = "no replica is ready; traffic that needs no waypoint goes direct";
-                    no("Programmed", "AddressNotUsable", message.to_owned())
+                    no("Programmed", "AddressNotUsable", format!("no replica is ready{meanwhile}"))
                 }
             };
-            vec![yes("Accepted", "Accepted", "it is a waypoint".to_owned()), programmed]
+            vec![yes("Accepted", "Accepted", what.to_owned()), programmed]
         }
     }
 }

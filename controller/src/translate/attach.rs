@@ -42,6 +42,7 @@ impl State {
                 None => self.gateways.remove(&key),
             };
             let object = ObjectRef::new(Kind::Gateway, &key.namespace, &key.name);
+            dirty.verdicts.extend(super::routes::attached(&self.routes(), &key));
             if old != new {
                 let moved = identity(old.as_ref()) != identity(new.as_ref());
                 self.mark_bound(&key, moved, dirty);

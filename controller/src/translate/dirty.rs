@@ -85,6 +85,7 @@ impl Dirty {
             self.verdicts.extend(routes::concerning(&state.routes(), service));
         }
         self.routed.extend(affected);
+        self.gateways.extend(routes::affected_gateways(&state.routes(), before.object.as_deref(), after));
     }
 
     fn namespace(&mut self, key: Key, before: &Before, state: &State) {

@@ -1,6 +1,6 @@
-//! Which Gateways are waypoints of ours, and why others that ask for it are not (policy.md rule 1, apis §1.5).
+//! Which Gateways are served by waypoints of ours, and why others that ask for it are not (policy.md rule 1, apis §1.5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ambit_api::identity::Identity;
 use ambit_crds::kind::Kind;
@@ -15,6 +15,7 @@ use crate::objects::{Key, Objects};
 mod read;
 
 pub(crate) use read::Asked;
+use read::Door;
 
 /// Where a waypoint takes HBONE.
 pub(crate) const PORT: u16 = 15008;
@@ -33,7 +34,10 @@ pub(crate) const PROGRAMMED: &str = "ambit.mesh/waypoint-programmed";
 /// On a Gateway, written by us: it has been without a ready replica for longer than we wait.
 pub const DOWN: &str = "ambit.mesh/waypoint-down";
 
-/// The classes of waypoints.
+/// The class of gateways that take plain HTTP for whoever comes.
+pub(crate) const PLAIN: &str = "ambit";
+
+/// The classes of Gateways that are ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Classes {
     /// Whether `istio-waypoint` is ours too.
@@ -55,13 +59,15 @@ pub(crate) struct Waypoint {
     pub(crate) uid: String,
     pub(crate) serves: Serves,
     pub(crate) admits: Admits,
+    /// Where it takes plain HTTP; a waypoint before Services does so nowhere.
+    pub(crate) plain: BTreeSet<u16>,
     pub(crate) readiness: Readiness,
 }
 
 /// Why a Gateway is no waypoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Its listeners are not exactly one HBONE listener on 15008.
+    /// Its listeners are not those of its class.
     Listeners(String),
     /// Somebody else runs it.
     Addresses,
@@ -112,7 +118,7 @@ impl Default for Classes {
 impl Classes {
     /// Whether Gateways of this class are ours.
     pub(crate) fn contain(self, class: &str) -> bool {
-        class == "ambit-waypoint" || (self.istio && class == "istio-waypoint")
+        matches!(class, "ambit-waypoint" | PLAIN) || (self.istio && class == "istio-waypoint")
     }
 }
 
@@ -146,11 +152,18 @@ impl Readiness {
 impl Waypoint {
     /// Whether objects of a namespace may use it.
     pub(crate) fn admits(&self, namespace: &str, objects: &Objects) -> bool {
-        match &self.admits {
-            Admits::Same => self.identity.namespace() == namespace,
-            Admits::All => true,
-            Admits::Nobody => false,
-            Admits::Namespaces(selector) => {
+        self.admits.hold(namespace, self.identity.namespace(), objects)
+    }
+}
+
+impl Admits {
+    /// Whether a namespace is one of them; `own` is the Gateway's.
+    pub(crate) fn hold(&self, namespace: &str, own: &str, objects: &Objects) -> bool {
+        match self {
+            Self::Same => own == namespace,
+            Self::All => true,
+            Self::Nobody => false,
+            Self::Namespaces(selector) => {
                 let found = objects.get::<Namespace>(&Key::new("", namespace));
                 found.is_some_and(|one| selector.matches(&one.meta.labels))
             }
@@ -181,7 +194,7 @@ fn accept(key: &Key, asked: &Asked<'_>, objects: &Objects, mesh: &Mesh) -> Resul
     if !asked.gateway.spec.addresses.is_empty() {
         return Err(Refusal::Addresses);
     }
-    let admits = asked.listener().map_err(Refusal::Listeners)?;
+    let door = asked.door().map_err(Refusal::Listeners)?;
     if key.name == "none" {
         let why = "a waypoint cannot be called none, which is how use-waypoint opts out";
         return Err(Refusal::Name(why.to_owned()));
@@ -196,12 +209,17 @@ fn accept(key: &Key, asked: &Asked<'_>, objects: &Objects, mesh: &Mesh) -> Resul
     }
     let serves = [Some(asked.meta()), asked.class_meta].into_iter().flatten();
     let serves = serves.filter_map(|meta| Serves::read(meta.label(WAYPOINT_FOR)?)).next();
+    let (serves, admits, plain) = match door {
+        Door::Mesh(admits) => (serves.unwrap_or_default(), admits, BTreeSet::new()),
+        Door::Plain(ports) => (Serves::Nothing, Admits::Nobody, ports),
+    };
     Ok(Waypoint {
         identity,
         class: asked.class().to_owned(),
         uid: asked.meta().uid.clone(),
-        serves: serves.unwrap_or_default(),
+        serves,
         admits,
+        plain,
         readiness: readiness(key, asked.meta(), objects),
     })
 }

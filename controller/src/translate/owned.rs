@@ -52,7 +52,7 @@ impl State {
         let mut wanted = Wanted::new();
         let gateway = self.objects.get::<Gateway>(key);
         let is_wished = self.autos.gateway(&key.namespace).as_ref() == Some(key);
-        if is_wished && gateway.is_none_or(|gateway| is_ours_alone(gateway)) {
+        if is_wished && gateway.is_none_or(is_ours_alone) {
             wanted.insert(ObjectRef::new(Kind::Gateway, &key.namespace, &key.name), Arc::new(automatic(key)));
         }
         if let (Some(gateway), Some(Standing::Accepted(waypoint))) = (gateway, self.gateways.get(key)) {
@@ -118,10 +118,7 @@ fn deployed(key: &Key, gateway: &Gateway, waypoint: &Waypoint, replicas: u32) ->
             "selector": selector,
             "ipFamilyPolicy": "PreferDualStack",
             "trafficDistribution": "PreferClose",
-            "ports": [
-                { "name": "status-port", "port": STATUS_PORT, "targetPort": STATUS_PORT, "protocol": "TCP", "appProtocol": "tcp" },
-                { "name": "mesh", "port": PORT, "targetPort": PORT, "protocol": "TCP", "appProtocol": "hbone" },
-            ],
+            "ports": ports(waypoint),
         },
     });
     let deployment = json!({
@@ -133,6 +130,17 @@ fn deployed(key: &Key, gateway: &Gateway, waypoint: &Waypoint, replicas: u32) ->
         },
     });
     [(Kind::ServiceAccount, account), (Kind::Deployment, deployment), (Kind::Service, service)]
+}
+
+/// Of its Service.
+fn ports(waypoint: &Waypoint) -> Vec<Value> {
+    let port = |name: String, port: u16, app: &str| json!({ "name": name, "port": port, "targetPort": port, "protocol": "TCP", "appProtocol": app });
+    let mut ports = vec![port("status-port".to_owned(), STATUS_PORT, "tcp")];
+    match waypoint.plain.is_empty() {
+        true => ports.push(port("mesh".to_owned(), PORT, "hbone")),
+        false => ports.extend(waypoint.plain.iter().map(|one| port(format!("http-{one}"), *one, "http"))),
+    }
+    ports
 }
 
 fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<String, Value>) -> Value {

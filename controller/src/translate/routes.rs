@@ -28,7 +28,8 @@ use super::service::tcp_ports;
 use crate::objects::{Key, Objects};
 use draft::{Draft, Place};
 
-pub(crate) use affected::concerning;
+pub(crate) use affected::{attached, concerning};
+pub(crate) use gateway_api::listeners::{Plain, plain};
 pub(crate) use verdict::verdict;
 
 /// The header that names the host; changes of it are changes of the authority.
@@ -62,6 +63,8 @@ pub(crate) struct Routed {
 pub(crate) struct Facts<'a> {
     /// The Gateway that stands before a Service, if one does.
     pub(crate) waypoint: &'a dyn Fn(&Key) -> Option<Key>,
+    /// Whether a Gateway is one of ours and accepted.
+    pub(crate) accepted: &'a dyn Fn(&Key) -> bool,
     /// Service → its pods.
     pub(crate) members: &'a BTreeMap<Key, BTreeSet<Key>>,
 }
@@ -79,6 +82,16 @@ pub(crate) fn destination(ctx: &Context<'_>, service: &Key, viewer: &str) -> (De
 /// The Services whose rules or destinations may differ after an object changed. `ctx` holds the objects after it.
 pub(crate) fn affected(ctx: &Context<'_>, before: Option<&Object>, after: Option<&Object>) -> BTreeSet<Key> {
     [before, after].into_iter().flatten().flat_map(|object| affected::of_object(ctx, object)).collect()
+}
+
+/// The Gateways whose rules may differ after an object changed. `ctx` holds the objects after it.
+pub(crate) fn affected_gateways(
+    ctx: &Context<'_>,
+    before: Option<&Object>,
+    after: Option<&Object>,
+) -> BTreeSet<Key> {
+    let versions = [before, after].into_iter().flatten();
+    versions.flat_map(|object| affected::gateways_of_object(ctx, object)).collect()
 }
 
 /// The rules with what their owners should hear: routes that name the Service as their parent first, then the

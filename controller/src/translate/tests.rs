@@ -7,6 +7,7 @@ use ambit_crds::authorization_policy::{
 use ambit_crds::endpoint_slice::{Endpoint, EndpointPort, EndpointSlice, TargetObject};
 use ambit_crds::fault::{Effect, Fault, Severity};
 use ambit_crds::gateway::Gateway;
+use ambit_crds::http_route::HttpRoute;
 use ambit_crds::kind::Kind;
 use ambit_crds::mesh_config::MeshConfig;
 use ambit_crds::meta::{Map, ObjectMeta};
@@ -110,7 +111,8 @@ fn random_gateway(rng: &mut SmallRng, namespace: &str) -> Object {
     let mut gateway = Gateway::default();
     (gateway.meta.namespace, gateway.meta.uid) = (namespace.into(), "u".into());
     gateway.meta.name = pick(rng, &["waypoint", "second"]).into();
-    gateway.spec.gateway_class_name = pick(rng, &["ambit-waypoint", "istio-waypoint", "istio"]).into();
+    gateway.spec.gateway_class_name =
+        pick(rng, &["ambit-waypoint", "istio-waypoint", "istio", "ambit"]).into();
     gateway.spec.listeners = vec![serde_json::from_value(listener).expect("a listener")];
     if rng.random_bool(0.5) {
         let value = pick(rng, &["all", "workload", "none"]);
@@ -122,6 +124,21 @@ fn random_gateway(rng: &mut SmallRng, namespace: &str) -> Object {
         }
     }
     Object::Gateway(Box::new(gateway))
+}
+
+/// For a Gateway, or for a Service.
+fn random_route(rng: &mut SmallRng, namespace: &str) -> Object {
+    let mut route = HttpRoute { meta: meta(rng, namespace, "route", 3), ..HttpRoute::default() };
+    let parents = [
+        serde_json::json!({"name": "waypoint", "namespace": pick(rng, &NAMESPACES)}),
+        serde_json::json!({"name": "second"}),
+        serde_json::json!({"group": "", "kind": "Service", "name": "svc0"}),
+    ];
+    let backend = serde_json::json!({"name": pick(rng, &["svc0", "svc1"]), "namespace": pick(rng, &NAMESPACES), "port": 80});
+    let spec =
+        serde_json::json!({"parentRefs": [pick(rng, &parents)], "rules": [{"backendRefs": [backend]}]});
+    route.spec = serde_json::from_value(spec).expect("a route");
+    Object::HttpRoute(Box::new(route))
 }
 
 /// Somebody else's, of a waypoint's name.
@@ -282,7 +299,8 @@ fn random_change(rng: &mut SmallRng) -> Change {
             Object::Namespace(Namespace { meta })
         }
         92 => random_account(rng, namespace),
-        93..97 => {
+        93 => random_route(rng, namespace),
+        94..97 => {
             let mut node = Node { meta: cluster_wide(rng, &["n1", "n2"]), ..Node::default() };
             node.meta.labels.insert("topology.kubernetes.io/zone".into(), pick(rng, &["z1", "z2"]).into());
             Object::Node(node)

@@ -33,8 +33,7 @@ impl Dirty {
         let records: Vec<&Record> = records.collect();
         let counted = |record: &Record| (record.applies.clone(), record.enrolled, record.waypoints.clone());
         // A record that counts like the one before it changes no policy's coverage.
-        let counts_alike =
-            matches!(records.as_slice(), [old, new] if counted(old) == counted(new));
+        let counts_alike = matches!(records.as_slice(), [old, new] if counted(old) == counted(new));
         if !counts_alike {
             let policies = records.iter().flat_map(|record| &record.applies);
             self.verdicts.extend(policies.map(policy_ref));
@@ -106,7 +105,10 @@ impl State {
             },
             Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute | Kind::GrpcRoute => {
                 let waypoint = |service: &Key| self.waypoint_before(service);
-                let facts = routes::Facts { waypoint: &waypoint, members: &self.members };
+                let accepted =
+                    |gateway: &Key| self.gateways.get(gateway).is_some_and(|one| one.waypoint().is_some());
+                let facts =
+                    routes::Facts { waypoint: &waypoint, accepted: &accepted, members: &self.members };
                 routes::verdict(&self.routes(), object, &facts)
             }
             kind if kind.standing() == KindStanding::NotYetEnforced => status::not_yet(kind),

@@ -42,13 +42,13 @@ struct View {
     client_keys: Counts<String>,
     /// Policies, by how many things name them.
     policies: Counts<Key>,
-    /// T(gw).
-    own: BTreeSet<Key>,
+    /// Its own: T(gw), and what its listeners' rules need.
+    own: Placed,
     /// Pods it knows, with the policies each names.
     pods: BTreeMap<Key, BTreeSet<Key>>,
 }
 
-/// What one Service needs.
+/// What one Service, or the Gateway itself, needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Placed {
     destinations: BTreeSet<Key>,
@@ -140,12 +140,11 @@ impl State {
         let before = self.snapshot.waypoints.get(&name).filter(|all| all.account == account);
         let mut resources =
             before.map_or_else(|| WaypointResources::new(account), |before| (**before).clone());
-        let own: BTreeSet<Key> = self.policies.of_gateway(key, &waypoint.class, &self.mesh.root).collect();
-        super::state::put(&mut resources.gateway, self.gateway_resource(key, waypoint, &own));
+        let (resource, own) = self.gateway_resource(key, waypoint);
+        super::state::put(&mut resources.gateway, resource);
         let view = self.views.all.entry(key.clone()).or_default();
         let old = std::mem::replace(&mut view.own, own.clone());
-        let stale = stale.entry(key.clone()).or_default();
-        stale.policies.extend(view.policies.swap(&old, &own));
+        view.swap(&old, &own, stale.entry(key.clone()).or_default());
         self.snapshot.waypoints.insert(name, Arc::new(resources));
     }
 

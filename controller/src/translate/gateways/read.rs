@@ -1,17 +1,31 @@
 //! What of a Gateway object decides whether it is a waypoint.
 
-use ambit_crds::gateway::{FromNamespaces, Gateway};
+use std::collections::BTreeSet;
+
+use ambit_crds::gateway::{AllowedNamespaces, FromNamespaces, Gateway, Listener};
 use ambit_crds::gateway_class::GatewayClass;
 use ambit_crds::meta::ObjectMeta;
 
-use super::{Admits, PORT};
+use super::{Admits, PLAIN, PORT};
 use crate::objects::{Key, Objects};
+
+/// Ports of every proxy of ours: HBONE, metrics and readiness.
+const TAKEN: [u16; 3] = [PORT, 15020, 15021];
 
 /// A Gateway and its class.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) class_meta: Option<&'a ObjectMeta>,
+}
+
+/// How a Gateway is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// By HBONE; who may use it.
+    Mesh(Admits),
+    /// By plain HTTP on these ports.
+    Plain(BTreeSet<u16>),
 }
 
 impl<'a> Asked<'a> {
@@ -32,8 +46,17 @@ impl<'a> Asked<'a> {
         &self.gateway.spec.gateway_class_name
     }
 
-    /// Whom its only listener admits; else what is wrong.
-    pub(super) fn listener(&self) -> Result<Admits, String> {
+    /// How it is reached; else what is wrong.
+    pub(super) fn door(&self) -> Result<Door, String> {
+        if self.class() == PLAIN {
+            let ports = self.gateway.spec.listeners.iter().map(plain_port).collect::<Result<_, _>>()?;
+            return Ok(Door::Plain(ports));
+        }
+        self.listener().map(Door::Mesh)
+    }
+
+    /// Whom its only listener admits.
+    fn listener(&self) -> Result<Admits, String> {
         let [listener] = self.gateway.spec.listeners.as_slice() else {
             return Err(format!(
                 "it has {} listeners; a waypoint has exactly one, of protocol HBONE on port {PORT}",
@@ -46,12 +69,33 @@ impl<'a> Asked<'a> {
                 listener.name, listener.protocol, listener.port
             ));
         }
-        let namespaces = &listener.allowed_routes.namespaces;
-        Ok(match (namespaces.from, &namespaces.selector) {
-            (None | Some(FromNamespaces::Same), _) => Admits::Same,
-            (Some(FromNamespaces::All), _) => Admits::All,
-            (Some(FromNamespaces::Selector), Some(selector)) => Admits::Namespaces(selector.0.clone()),
-            (Some(FromNamespaces::Selector | FromNamespaces::None), _) => Admits::Nobody,
-        })
+        Ok(Admits::of(&listener.allowed_routes.namespaces))
     }
+}
+
+impl Admits {
+    /// As a listener writes it.
+    pub(crate) fn of(namespaces: &AllowedNamespaces) -> Self {
+        match (namespaces.from, &namespaces.selector) {
+            (None | Some(FromNamespaces::Same), _) => Self::Same,
+            (Some(FromNamespaces::All), _) => Self::All,
+            (Some(FromNamespaces::Selector), Some(selector)) => Self::Namespaces(selector.0.clone()),
+            (Some(FromNamespaces::Selector | FromNamespaces::None), _) => Self::Nobody,
+        }
+    }
+}
+
+fn plain_port(listener: &Listener) -> Result<u16, String> {
+    let Listener { name, port, protocol, .. } = listener;
+    if protocol != "HTTP" {
+        return Err(format!(
+            "listener {name} is {protocol}; a Gateway of class {PLAIN} serves HTTP alone so far"
+        ));
+    }
+    if TAKEN.contains(&port.get()) {
+        return Err(format!(
+            "listener {name} is on port {port}, which the proxy itself uses; choose another"
+        ));
+    }
+    Ok(port.get())
 }

@@ -26,6 +26,30 @@ pub(crate) fn of_object(ctx: &Context<'_>, object: &Object) -> BTreeSet<Key> {
     }
 }
 
+/// The Gateways whose rules an object takes part in, or would if they existed.
+pub(crate) fn gateways_of_object(ctx: &Context<'_>, object: &Object) -> BTreeSet<Key> {
+    let through = |concerned: &dyn Fn(&gateway_api::Links) -> bool| {
+        gateway_api::all(ctx).filter(|route| concerned(route)).flat_map(|route| route.gateways).collect()
+    };
+    match object {
+        Object::HttpRoute(one) => gateway_api::gateways(&one.meta, &one.spec.parent_refs).collect(),
+        Object::GrpcRoute(one) => gateway_api::gateways(&one.meta, &one.spec.parent_refs).collect(),
+        Object::Service(one) => through(&|route| route.backends.contains(&Key::of(&one.meta))),
+        // Listeners admit routes by the labels of their namespaces.
+        Object::Namespace(one) => through(&|route| route.object.namespace == one.meta.name),
+        Object::ReferenceGrant(one) => {
+            through(&|route| route.backends.iter().any(|to| to.namespace == one.meta.namespace))
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+/// The routes that name a Gateway as their parent.
+pub(crate) fn attached(ctx: &Context<'_>, gateway: &Key) -> BTreeSet<ObjectRef> {
+    let routes = gateway_api::all(ctx).filter(|route| route.gateways.contains(gateway));
+    routes.map(|route| route.object).collect()
+}
+
 /// A VirtualService without hosts takes part where others delegate to it.
 pub(crate) fn of_virtual_service(ctx: &Context<'_>, one: &VirtualService) -> BTreeSet<Key> {
     let hosts: Vec<Host> = match one.spec.hosts.is_empty() {

@@ -8,7 +8,7 @@ use ambit_crds::meta::ObjectRef;
 use super::{Context, Routed};
 use crate::objects::Key;
 
-/// Whose rules are made, and from where they are seen.
+/// Whose rules are made (a Service's, or those of a Gateway of this name), and from where they are seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) ctx: &'a Context<'a>,

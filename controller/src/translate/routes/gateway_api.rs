@@ -1,12 +1,14 @@
-//! HTTPRoutes and GRPCRoutes attached to a Service: one list of rules, in the Gateway API's order of precedence.
+//! HTTPRoutes and GRPCRoutes attached to a Service or a Gateway: one list of rules, in the Gateway API's order of precedence.
 
 mod filters;
+pub(crate) mod listeners;
 mod matches;
 pub(crate) mod references;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use ambit_api::wire::waypoint::{HttpMatch, HttpRule};
+use ambit_api::wire::waypoint::{HttpMatch, HttpRule, Text};
 use ambit_crds::gateway_api::{Backend, Filter, ParentRef};
 use ambit_crds::grpc_route::GrpcRoute;
 use ambit_crds::http_route::{HttpRoute, Retry, Timeouts};
@@ -46,7 +48,9 @@ pub(crate) struct Rule<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
     pub(crate) object: ObjectRef,
+    /// Services.
     pub(crate) parents: BTreeSet<Key>,
+    pub(crate) gateways: BTreeSet<Key>,
     pub(crate) backends: BTreeSet<Key>,
 }
 
@@ -59,13 +63,24 @@ pub(crate) enum Attachment {
     Missing(String),
     /// The Service is of another namespace, so the route is its clients'.
     Consumer,
-    /// It is no Service.
+    /// It is, at these listeners of a Gateway.
+    Gateway(Vec<String>),
+    /// The Gateway admits other routes.
+    NotAllowed(String),
+    /// The listeners are for other host names.
+    NoHost,
+    /// It is neither a Service nor a Gateway of ours.
     Other,
 }
 
 /// The Services a route names as its parents.
 pub(crate) fn parents<'a>(meta: &'a ObjectMeta, refs: &'a [ParentRef]) -> impl Iterator<Item = Key> + 'a {
     refs.iter().filter(|one| one.is_service()).map(|one| parent_key(meta, one))
+}
+
+/// The Gateways a route names as its parents.
+pub(crate) fn gateways<'a>(meta: &'a ObjectMeta, refs: &'a [ParentRef]) -> impl Iterator<Item = Key> + 'a {
+    refs.iter().filter(|one| one.is_gateway()).map(|one| parent_key(meta, one))
 }
 
 /// The object a parentRef names.
@@ -132,12 +147,16 @@ impl<'a> Route<'a> {
         Links {
             object: self.object.clone(),
             parents: parents(self.meta, self.parent_refs).collect(),
+            gateways: gateways(self.meta, self.parent_refs).collect(),
             backends: objects.map(|object| references::key(object, &self.meta.namespace)).collect(),
         }
     }
 
     /// Whether it is obeyed for one of its parents.
     pub(crate) fn attachment(&self, ctx: &Context<'_>, parent: &ParentRef) -> Attachment {
+        if parent.is_gateway() {
+            return listeners::attachment(ctx, self, parent);
+        }
         if !parent.is_service() {
             return Attachment::Other;
         }
@@ -153,7 +172,8 @@ impl<'a> Route<'a> {
 
     /// The ports of a Service for which it is obeyed; 0 stands for all.
     fn ports(&self, place: &Place<'_>) -> BTreeSet<u16> {
-        let refs = self.parent_refs.iter().filter(|one| parent_key(self.meta, one) == *place.service);
+        let refs = self.parent_refs.iter();
+        let refs = refs.filter(|one| one.is_service() && parent_key(self.meta, one) == *place.service);
         let ports = refs.filter_map(|one| match self.attachment(place.ctx, one) {
             Attachment::Port(port) => Some(port),
             _ => None,
@@ -180,34 +200,53 @@ fn port(service: &Service, parent: &ParentRef) -> Result<u16, String> {
     })
 }
 
+/// Part of a parent's requests.
+struct Scope {
+    /// Of a Service; 0 for any.
+    port: u16,
+    /// Of a listener.
+    authority: Option<Text>,
+    closeness: listeners::Closeness,
+}
+
 /// One condition with the rule it leads to, and what decides its place.
-type Ranked = (Precedence, (Order, Key), (usize, usize), HttpRule);
+type Ranked = ((listeners::Closeness, Precedence), (Order, Key), (usize, usize), HttpRule);
 
 /// Adds the rules of all routes attached to the Service; gRPC's come first, for they are narrower by nature.
 pub(crate) fn add(place: &Place<'_>, draft: &mut Draft) {
     let namespace = &place.service.namespace;
     let grpc = place.ctx.objects.within::<GrpcRoute>(namespace).map(|(_, one)| Route::grpc(one));
     let http = place.ctx.objects.within::<HttpRoute>(namespace).map(|(_, one)| Route::http(one));
-    merge(place, grpc.collect(), draft);
-    merge(place, http.collect(), draft);
+    let scope = |port| Scope { port, authority: None, closeness: Reverse((false, 0)) };
+    let scopes = |route: &Route<'_>| route.ports(place).into_iter().map(scope).collect::<Vec<_>>();
+    merge(place, grpc, scopes, draft);
+    merge(place, http, scopes, draft);
 }
 
-fn merge(place: &Place<'_>, routes: Vec<Route<'_>>, draft: &mut Draft) {
+fn merge<'a>(
+    place: &Place<'_>,
+    routes: impl Iterator<Item = Route<'a>>,
+    scopes: impl Fn(&Route<'a>) -> Vec<Scope>,
+    draft: &mut Draft,
+) {
     let mut ranked: Vec<Ranked> = Vec::new();
     for route in routes {
-        let ports = route.ports(place);
-        if ports.is_empty() {
+        let scopes = scopes(&route);
+        if scopes.is_empty() {
             continue;
         }
         draft.sources.insert(route.object.clone());
-        remark(&route, draft);
+        remark(place, &route, draft);
         for (at, rule) in route.rules.iter().enumerate() {
             let wire = filters::translate(place, &route, at, draft);
             for (number, (rank, one)) in rule.matches.iter().enumerate() {
-                let matches = ports.iter().map(|port| HttpMatch { port: u32::from(*port), ..one.clone() });
-                let wire = HttpRule { matches: matches.collect(), ..wire.clone() };
-                let age = (route.meta.creation.clone(), Key::of(route.meta));
-                ranked.push((rank.clone(), age, (at, number), wire));
+                for scope in &scopes {
+                    let authority = scope.authority.clone();
+                    let one = HttpMatch { port: u32::from(scope.port), authority, ..one.clone() };
+                    let wire = HttpRule { matches: vec![one], ..wire.clone() };
+                    let age = (route.meta.creation.clone(), Key::of(route.meta));
+                    ranked.push(((scope.closeness, rank.clone()), age, (at, number), wire));
+                }
             }
         }
     }
@@ -220,8 +259,9 @@ fn merge(place: &Place<'_>, routes: Vec<Route<'_>>, draft: &mut Draft) {
     }
 }
 
-fn remark(route: &Route<'_>, draft: &mut Draft) {
-    if !route.hostnames.is_empty() {
+fn remark(place: &Place<'_>, route: &Route<'_>, draft: &mut Draft) {
+    if !route.hostnames.is_empty() && parents(route.meta, route.parent_refs).any(|one| one == *place.service)
+    {
         let text =
             "hostnames mean nothing where the parent is a Service: its own name and address were called";
         draft.remark(&route.object, text.to_owned());

@@ -94,7 +94,11 @@ fn rendered(objects: &Objects) -> String {
         writeln!(out, "  from {}", sources.join(", ")).unwrap();
     }
     let members = members(objects);
-    let facts = Facts { waypoint: &|service| waypoint(objects, service), members: &members };
+    let facts = Facts {
+        waypoint: &|service| waypoint(objects, service),
+        accepted: &|_gateway| true,
+        members: &members,
+    };
     for change in objects.changes() {
         for one in verdict(&ctx, &change.object(), &facts) {
             writeln!(

@@ -30,6 +30,8 @@ const LOOKED_AT: usize = 32;
 struct Findings {
     /// Gateway, Service.
     enforced: Vec<(Key, Key)>,
+    /// Gateways that obey it for whoever comes.
+    gateways: Vec<Key>,
     /// Services before which no waypoint stands.
     bare: Vec<Key>,
     /// Services whose waypoint does not obey it, and why.
@@ -248,6 +250,10 @@ impl Findings {
             let services: Vec<String> = services.map(|(_, service)| name(service)).collect();
             parts.push(format!("by waypoint {} for Service {}", name(gateway), services.join(", ")));
         }
+        if !self.gateways.is_empty() {
+            let gateways: Vec<String> = self.gateways.iter().map(name).collect();
+            parts.push(format!("by gateway {}", gateways.join(", ")));
+        }
         if let Some(Key { namespace, name: first }) = self.bare.first() {
             let services: Vec<String> = self.bare.iter().map(name).collect();
             parts.push(format!(
@@ -261,18 +267,22 @@ impl Findings {
             let fields: Vec<&str> = self.not_yet.iter().map(String::as_str).collect();
             parts.push(format!("not yet enforced: {}", fields.join(", ")));
         }
-        let (status, reason) =
-            match (self.enforced.is_empty(), self.bare.is_empty(), self.elsewhere.is_empty()) {
-                (false, ..) if !self.not_yet.is_empty() => (ConditionStatus::True, "PartiallyEnforced"),
-                (false, ..) if !self.remarks.is_empty() => (ConditionStatus::True, "EnforcedWithWarnings"),
-                (false, ..) => (ConditionStatus::True, "Waypoint"),
-                (true, false, _) => (ConditionStatus::False, "WaypointRequired"),
-                (true, true, false) => (ConditionStatus::False, "NotHere"),
-                (true, true, true) => {
-                    parts.insert(0, none.1.to_owned());
-                    (ConditionStatus::False, none.0)
-                }
-            };
+        let (status, reason) = match (
+            self.enforced.is_empty() && self.gateways.is_empty(),
+            self.bare.is_empty(),
+            self.elsewhere.is_empty(),
+        ) {
+            (false, ..) if !self.not_yet.is_empty() => (ConditionStatus::True, "PartiallyEnforced"),
+            (false, ..) if !self.remarks.is_empty() => (ConditionStatus::True, "EnforcedWithWarnings"),
+            (false, ..) if self.enforced.is_empty() => (ConditionStatus::True, "Gateway"),
+            (false, ..) => (ConditionStatus::True, "Waypoint"),
+            (true, false, _) => (ConditionStatus::False, "WaypointRequired"),
+            (true, true, false) => (ConditionStatus::False, "NotHere"),
+            (true, true, true) => {
+                parts.insert(0, none.1.to_owned());
+                (ConditionStatus::False, none.0)
+            }
+        };
         parts.extend(self.remarks);
         condition("Enforced", status, reason, parts.join("; "))
     }

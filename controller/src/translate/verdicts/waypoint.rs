@@ -8,7 +8,7 @@ use ambit_crds::mesh_config::PolicyPlacement;
 use ambit_crds::service::{Addressing, Service};
 
 use crate::objects::Key;
-use crate::status::waypoint::{Bound, Canary, GatewayOutcome, How, Ready};
+use crate::status::waypoint::{Bound, Canary, GatewayOutcome, How, Ready, Role};
 use crate::status::{Fronted, Targets};
 use crate::translate::binding::{Link, Share, Unbound};
 use crate::translate::gateways::{Readiness, Refusal, Standing};
@@ -30,7 +30,8 @@ impl State {
                 if let Some(Addressing::Virtual(ips)) = service {
                     addresses.extend(ips.iter().map(ToString::to_string));
                 }
-                GatewayOutcome::Accepted { addresses, readiness: ready(waypoint.readiness) }
+                let role = if waypoint.plain.is_empty() { Role::Waypoint } else { Role::Gateway };
+                GatewayOutcome::Accepted { role, addresses, readiness: ready(waypoint.readiness) }
             }
         })
     }

@@ -114,12 +114,17 @@ impl View {
     fn place(&mut self, service: &Key, placed: Option<Placed>, stale: &mut Stale) {
         let old = self.services.remove(service).unwrap_or_default();
         let new = placed.clone().unwrap_or_default();
-        stale.destinations.extend(self.uses.swap(&old.destinations, &new.destinations));
-        stale.policies.extend(self.policies.swap(&old.policies, &new.policies));
-        stale.client_keys.extend(self.client_keys.swap(&old.client_keys, &new.client_keys));
+        self.swap(&old, &new, stale);
         if let Some(placed) = placed {
             self.services.insert(service.clone(), placed);
         }
+    }
+
+    /// Counts one set of needs in the place of another.
+    pub(super) fn swap(&mut self, old: &Placed, new: &Placed, stale: &mut Stale) {
+        stale.destinations.extend(self.uses.swap(&old.destinations, &new.destinations));
+        stale.policies.extend(self.policies.swap(&old.policies, &new.policies));
+        stale.client_keys.extend(self.client_keys.swap(&old.client_keys, &new.client_keys));
     }
 }
 

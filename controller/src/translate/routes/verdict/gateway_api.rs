@@ -7,20 +7,45 @@ use ambit_crds::status::{Condition, ConditionStatus};
 
 use super::super::draft::Place;
 use super::super::gateway_api::references::{self, resolve};
-use super::super::gateway_api::{Attachment, Route, parent_key};
+use super::super::gateway_api::{Attachment, Route, gateways, listeners, parent_key};
 use super::super::{Context, Facts};
 use super::{Findings, condition};
+use crate::objects::Key;
 
 /// The conditions; where parents differ, the message names each.
 pub(super) fn conditions(ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>) -> Vec<Condition> {
     let mut findings = Findings::default();
     let services = super::super::gateway_api::parents(route.meta, route.parent_refs).collect();
     findings.look_at(ctx, &route.object, &services, facts);
+    findings.look_at_gateways(ctx, route, facts);
     vec![
         accepted(ctx, route),
         resolved(ctx, route),
-        findings.condition(("NoMatchingParent", "none of its parents is a Service that exists")),
+        findings.condition((
+            "NoMatchingParent",
+            "none of its parents is a Service that exists or a Gateway of ours that takes it",
+        )),
     ]
+}
+
+impl Findings {
+    /// What became of a route at each Gateway that it names.
+    fn look_at_gateways(&mut self, ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>) {
+        let named: BTreeSet<Key> = gateways(route.meta, route.parent_refs).collect();
+        for gateway in named.into_iter().filter(|gateway| (facts.accepted)(gateway)) {
+            let mut counts = false;
+            for (_, _, draft) in listeners::ports(ctx, &gateway) {
+                if draft.sources.contains(&route.object) {
+                    counts = true;
+                    self.unreachable(&route.object, &draft.http);
+                }
+                self.take(&route.object, draft);
+            }
+            if counts {
+                self.gateways.push(gateway);
+            }
+        }
+    }
 }
 
 fn accepted(ctx: &Context<'_>, route: &Route<'_>) -> Condition {
@@ -35,6 +60,11 @@ fn accepted(ctx: &Context<'_>, route: &Route<'_>) -> Condition {
                 "UnsupportedValue",
                 "routes of clients' namespaces are not obeyed; put it into the Service's".to_owned(),
             ),
+            Attachment::Gateway(listeners) => ("Accepted", format!("listener {}", listeners.join(", "))),
+            Attachment::NotAllowed(text) => ("NotAllowedByListeners", text),
+            Attachment::NoHost => {
+                ("NoMatchingListenerHostname", "its hostnames are none of the listener's".to_owned())
+            }
             Attachment::Other => ("UnsupportedValue", "nothing obeys routes of this parent yet".to_owned()),
         };
         if reason == "Accepted" {
