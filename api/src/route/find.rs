@@ -42,17 +42,12 @@ impl HttpMatch {
             && text(&self.authority, request.authority, Case::Insensitive)
             && is_from(request.client, self.source_namespace.as_deref(), &self.source_labels)
             && self.headers.iter().all(|wanted| {
-                let mut values = request.headers.get_all(&wanted.name).iter().map(|value| value.as_bytes());
-                let first = values.next();
-                answers(
-                    wanted.value.as_ref(),
-                    wanted.invert,
-                    first.map(|first| joined(first, values)).as_deref(),
-                )
+                let values = request.headers.get_all(&wanted.name).iter().map(|value| value.as_bytes());
+                answers(wanted.value.as_ref(), wanted.invert, values)
             })
             && self.query.iter().all(|wanted| {
                 let value = parameter(request.query.unwrap_or_default(), &wanted.name);
-                answers(wanted.value.as_ref(), wanted.invert, value.as_deref())
+                answers(wanted.value.as_ref(), wanted.invert, value.as_deref().into_iter())
             })
     }
 
@@ -90,23 +85,14 @@ fn root(path: &str) -> usize {
     usize::from(path.starts_with('/'))
 }
 
-/// An absent value counts as empty where it must not match, and never matches otherwise.
-fn answers(wanted: Option<&TextMatch>, invert: bool, value: Option<&[u8]>) -> bool {
-    let Some(wanted) = wanted else { return value.is_some() != invert };
-    if invert {
-        return !wanted.matches_bytes(value.unwrap_or_default(), Case::Sensitive);
-    }
-    value.is_some_and(|value| wanted.matches_bytes(value, Case::Sensitive))
-}
-
-/// A repeated header as one list, which is what it means (RFC 9110 §5.3).
-fn joined<'v>(first: &'v [u8], rest: impl Iterator<Item = &'v [u8]>) -> Cow<'v, [u8]> {
-    rest.fold(Cow::Borrowed(first), |mut sum, value| {
-        let list = sum.to_mut();
-        list.push(b',');
-        list.extend_from_slice(value);
-        sum
-    })
+/// One value suffices, each as it was sent: values that only look alike once joined are no match. Where none may match,
+/// an absent one counts as empty.
+fn answers<'v>(wanted: Option<&TextMatch>, invert: bool, values: impl Iterator<Item = &'v [u8]>) -> bool {
+    let mut values = values.peekable();
+    let absent = values.peek().is_none();
+    let Some(wanted) = wanted else { return absent == invert };
+    let hit = |value: &[u8]| wanted.matches_bytes(value, Case::Sensitive);
+    if invert { !((absent && hit(b"")) || values.any(hit)) } else { values.any(hit) }
 }
 
 /// The first value of a parameter, decoded.
