@@ -160,7 +160,8 @@ impl<'e> Way<'e> {
         let pod = endpoint.pod();
         if let Some(uid) = &pod {
             plan.sent_to(uid);
-            judge::endpoint(&exchange.snapshot, &exchange.arrival, (uid, endpoint.at), Some(&self.outline))
+            exchange
+                .authorize((uid, endpoint.at), &self.outline)
                 .map_err(|denied| Failed::new(denied.into(), End::Denied))?;
         }
         record.endpoint = Some(endpoint.peer.workload().clone());
@@ -194,7 +195,7 @@ impl<'e> Way<'e> {
                 let gone = || Refusal::Reset("the body is gone".to_owned());
                 let attempt = replay.attempt();
                 let attempt = attempt.ok_or_else(|| Failed::new(gone(), End::Reset { sent: Sent::Some }))?;
-                Outgoing::attempt(attempt, Some(judged.follow()), self.received.clone())
+                Outgoing::attempt(attempt, Some(judged.follow(&self.exchange.since)), self.received.clone())
             }
         };
         let sending = self.send(&endpoint, body);
@@ -207,7 +208,7 @@ impl<'e> Way<'e> {
         self.report(&endpoint, &sent);
         let (answer, lease) = sent?;
         let held = Held { lease, pick: endpoint.pick, slot };
-        Ok(Theirs { answer, judged: judged.follow(), held, deadline: plan.deadline() })
+        Ok(Theirs { answer, judged: judged.follow(&self.exchange.since), held, deadline: plan.deadline() })
     }
 
     /// A place among the cluster's requests.

@@ -44,6 +44,11 @@ impl Seen {
         std::mem::replace(&mut self.count, now) != now
     }
 
+    /// What begins now for something that was judged by the configuration this one began with.
+    pub fn again(&self) -> Self {
+        Self { changes: self.changes.clone(), count: self.count, place: None }
+    }
+
     /// As [`Seen::take`], and wakes the task at the next change.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.take() {
@@ -103,7 +108,9 @@ mod tests {
         assert!(!late.take());
         changes.announce();
         changes.announce();
+        let mut since = late.again();
         assert!(late.take());
         assert!(!late.take());
+        assert!(since.take(), "it was judged before these changes too");
     }
 }

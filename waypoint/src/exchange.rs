@@ -2,12 +2,15 @@
 //! normalise → match → authorize T → filters → select → authorize S → upstream (retries go back to select) → filters →
 //! report.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ambit_api::authz::Denied;
 use ambit_api::normalise;
 use ambit_api::route::{self, Action, Backend, Client, Fault, Forward, Redirect, headers};
 use ambit_api::waypoint::decide::{self, Routed};
+use ambit_api::workload::Uid;
 use ambit_discovery::view::Snapshot;
 use bytes::Bytes;
 use http::request::Parts;
@@ -19,11 +22,12 @@ use rand::Rng;
 use crate::arrive::{Arrival, Bound};
 use crate::attempt::{Theirs, Way};
 use crate::body::Answer;
+use crate::changes::Seen;
 use crate::client;
 use crate::filter::respond::{self, Speaks};
 use crate::filter::{fault, redirect};
 use crate::judge;
-use crate::message::Head;
+use crate::message::{Head, Outline};
 use crate::record::{Kind, Record, Tail};
 use crate::refuse::Refusal;
 
@@ -33,6 +37,8 @@ pub struct Exchange {
     pub arrival: Rc<Arrival>,
     /// The configuration it is handled by, from beginning to end.
     pub snapshot: Arc<Snapshot>,
+    /// Changes of it since.
+    pub since: Seen,
     /// What it asks.
     pub head: Rc<Head>,
     /// What its client speaks.
@@ -68,13 +74,15 @@ pub async fn exchange(mut request: Request<Incoming>, arrival: Rc<Arrival>) -> R
 
 async fn live(request: Request<Incoming>, speaks: Speaks, record: &mut Record) -> Result<Outcome, Refusal> {
     let arrival = record.arrival.clone();
+    // Before the configuration is taken: a change between the two is looked at twice rather than never.
+    let since = arrival.world.changes.follow();
     let snapshot = Arc::clone(&arrival.mesh.view.load());
     let (parts, body) = request.into_parts();
     let mut head = receive(parts, &snapshot)?;
     record.identify(&mut head.headers, snapshot.waypoint.gateway.as_ref());
     let head = Rc::new(head);
     record.head = Some(head.clone());
-    let exchange = Rc::new(Exchange { arrival, snapshot, head, speaks });
+    let exchange = Rc::new(Exchange { arrival, snapshot, since, head, speaks });
     if let Bound::Workload(_) = exchange.arrival.bound {
         return exchange.direct(body, record).await;
     }
@@ -114,6 +122,16 @@ fn receive(parts: Parts, snapshot: &Snapshot) -> Result<Head, Refusal> {
 }
 
 impl Exchange {
+    /// S of a pod, by the configuration of this moment: the request may have waited for long. T is judged again if that is
+    /// another one than at its beginning.
+    pub fn authorize(&self, pod: (&Uid, SocketAddr), outline: &Outline) -> Result<(), Denied> {
+        let now = self.arrival.mesh.view.load();
+        if !Arc::ptr_eq(&now, &self.snapshot) {
+            judge::target(&now, &self.arrival, Some(&self.head))?;
+        }
+        judge::endpoint(&now, &self.arrival, pod, Some(outline))
+    }
+
     /// Match and T.
     fn route(&self) -> Result<Routed<'_>, Refusal> {
         let (arrival, head) = (&self.arrival, &*self.head);

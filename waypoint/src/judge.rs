@@ -129,9 +129,9 @@ fn withdrawn() -> Denied {
 }
 
 impl Judged {
-    /// Follows changes from now on.
-    pub fn follow(self: &Rc<Self>) -> Verdicts {
-        Verdicts { judged: self.clone(), seen: self.arrival.world.changes.follow() }
+    /// Follows changes since the configuration it was judged by was at hand.
+    pub fn follow(self: &Rc<Self>, since: &Seen) -> Verdicts {
+        Verdicts { judged: self.clone(), seen: since.again() }
     }
 
     fn again(&self) -> Result<(), Denied> {

@@ -13,7 +13,6 @@ use crate::body::Outgoing;
 use crate::endpoint::{self, Backends};
 use crate::exchange::Exchange;
 use crate::filter::mirror::{self, BODY_BOUND};
-use crate::judge;
 use crate::limits::Kind;
 use crate::message::{self, Outline};
 use crate::refuse::Refusal;
@@ -53,7 +52,7 @@ async fn attempt(exchange: &Exchange, to: &Mirror, copy: Outline, whole: Whole) 
     let backends = Backends::service(snapshot, arrival, &to.service, (to.subset.as_ref(), port))?;
     let endpoint = backends.choose(&[], arrival.dialled.ip())?;
     if let Some(uid) = endpoint.pod() {
-        judge::endpoint(snapshot, arrival, (&uid, endpoint.at), Some(&copy))?;
+        exchange.authorize((&uid, endpoint.at), &copy)?;
     }
     let _slot = match backends.balancer() {
         Some(balancer) => {

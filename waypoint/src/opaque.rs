@@ -17,7 +17,7 @@ use crate::arrive::{Arrival, Bound};
 use crate::balance::Pick;
 use crate::client;
 use crate::endpoint::{self, Backends, Endpoint};
-use crate::judge::{self, Judged, Sent};
+use crate::judge::{self, Judged, Sent, Verdicts};
 use crate::limits::{Kind, Slot};
 use crate::outlier::Outcome;
 use crate::record::{self, Kind as Recorded, Record};
@@ -72,6 +72,7 @@ impl Failed {
 pub async fn carry(io: Io, arrival: Rc<Arrival>) {
     let (mut near, first) = io.into_parts();
     let mut record = Record::begin(Recorded::Connection, &arrival);
+    let since = arrival.world.changes.follow();
     let opened = open(&arrival, &mut record).await;
     arrival.world.report.opened(&record);
     let Opened { socket, endpoint, slot } = match opened {
@@ -88,7 +89,7 @@ pub async fn carry(io: Io, arrival: Rc<Arrival>) {
         head: None,
         endpoint: Some(Sent { pod: endpoint.pod(), at: endpoint.at, shape: None }),
     });
-    let carried = join(near, first, socket, judged).await;
+    let carried = join((near, first), socket, judged.follow(&since), &arrival).await;
     record.flags.reason = carried.ended;
     record.received.begin().set(carried.received);
     record.sent = carried.sent;
@@ -163,13 +164,18 @@ fn choose(forward: &Forward) -> Result<&ambit_api::route::Backend, Refusal> {
 }
 
 /// Carries bytes until both sides have ended, or a policy or the end of the process cuts them.
-async fn join(mut near: hbone::Stream, first: bytes::Bytes, far: Socket, judged: Rc<Judged>) -> Carried {
-    let mesh = judged.arrival.mesh.clone();
+async fn join(
+    (mut near, first): (hbone::Stream, bytes::Bytes),
+    far: Socket,
+    verdicts: Verdicts,
+    arrival: &Arrival,
+) -> Carried {
+    let mesh = arrival.mesh.clone();
     let idle = mesh.settings.data.times.idle;
     let counters = Counters::default();
     let until = async {
         tokio::select! {
-            reason = judged.follow().forbidden() => reason,
+            reason = verdicts.forbidden() => reason,
             () = mesh.drain.forced() => Reason::Draining,
         }
     };
