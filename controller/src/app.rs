@@ -239,12 +239,13 @@ fn gate(settings: &Settings, facts: Arc<RwLock<Facts>>, metrics: &Metrics) -> Ga
 
 async fn admin(settings: &Settings, admin: Admin, shown: Shown) -> Result<Serving, AppError> {
     let shown = Arc::new(shown);
-    let (sync, config) = (shown.clone(), shown);
+    let (sync, told, config) = (shown.clone(), shown.clone(), shown);
     let rows: Vec<_> =
         settings.rows.iter().map(|row| serde_json::json!({"name": row.name, "value": row.value})).collect();
     let addresses = Addresses { admin: vec![settings.admin], ..Addresses::default() };
     let admin =
         admin.dump("/debug/syncz", move || sync.syncz()).dump("/config_dump", move || config.config(&rows));
+    let admin = admin.dump("/debug/snapshot", move || told.snapshots.borrow().dump());
     Ok(admin.serve(&addresses).await?)
 }
 

@@ -7,6 +7,10 @@ use imbl::OrdMap;
 
 use crate::ca::tokens::Account;
 
+mod dump;
+
+pub use dump::DumpError;
+
 /// Type URL of `Address` resources.
 pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 

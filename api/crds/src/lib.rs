@@ -5,6 +5,7 @@
 
 pub mod authorization_policy;
 mod check;
+pub mod complete;
 pub mod destination_rule;
 pub mod directory;
 pub mod document;

@@ -90,6 +90,18 @@ pub(crate) fn read(piece: Piece<'_>, place: &Place) -> Vec<Item> {
     vec![read_object(&node, place)]
 }
 
+/// The valid objects of a text, for those who have no folder.
+pub fn objects(text: &str) -> Vec<Arc<Object>> {
+    let place = Place { file: "".into(), order: Order::default() };
+    let pieces = document::split(text).unwrap_or_default();
+    let items = pieces.into_iter().flat_map(|piece| read(piece, &place));
+    let valid = items.filter_map(|item| match item.outcome {
+        Outcome::Valid(object) => Some(object),
+        _ => None,
+    });
+    valid.collect()
+}
+
 fn read_object(node: &Node, place: &Place) -> Item {
     let (outcome, note) = match identify(node, place) {
         Ok(Identified::Ours(kind)) => read_kind(kind, node, place),

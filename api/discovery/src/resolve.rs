@@ -13,6 +13,7 @@ use ambit_api::workload::{Uid, Workload};
 
 mod inbound;
 mod outbound;
+pub mod waypoint;
 
 #[cfg(test)]
 mod tests;

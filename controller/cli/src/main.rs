@@ -1,6 +1,7 @@
 //! The `ambit` command.
 
 mod analyze;
+mod explain;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,8 @@ struct Arguments {
 enum Command {
     /// Check folders of manifests, without a mesh: one line per finding, each with a mend. Later folders override earlier ones.
     Analyze(analyze::Arguments),
+    /// Tell what becomes of a request and why: ends 0 if it is allowed, 1 if it is refused, 2 if that cannot be told.
+    Explain(explain::Arguments),
     /// Print the version.
     Version,
 }
@@ -25,6 +28,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Version => {
             println!("ambit {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -26,7 +26,11 @@ const ROOMS: [Room; 12] = [
         on: &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport"],
         tests: &["ambit-discovery"],
     },
-    room("ambit", &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport"]),
+    // The command lives with the controller: it explains by the very translation that the controller does.
+    room(
+        "ambit",
+        &["ambit-api", "ambit-crds", "ambit-process", "ambit-transport", "ambit-discovery", "controller"],
+    ),
     Room { name: "ambit-lab", on: &FLOOR, tests: &["controller", "ztunnel", "ambit-agent"] },
     room("xtask", &[]),
 ];

@@ -1,0 +1,186 @@
+//! From the calling pod to the far side: captured or not, to a waypoint or straight to a pod.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ambit_api::reason::Reason;
+use ambit_api::service::BalanceMode;
+use ambit_api::workload::{NetworkAddress, TunnelProtocol, Uid, Workload};
+use ambit_discovery::resolve::{Ask, Hop, Tunnel, Unresolved, outbound};
+use ambit_discovery::view::{Found, ServiceEntry};
+use http::request::Parts;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::pod::{self, Caller};
+use super::question::{Question, Unasked};
+use super::target;
+use super::through;
+use super::way::{End, Way};
+use super::world::World;
+
+/// Who decides where a captured connection goes.
+pub(super) const SOURCE: &str = "ztunnel of the caller";
+
+/// Draws among waypoints that share a Service by weight: enough that a share of one in a hundred is not missed.
+const DRAWS: u64 = 4096;
+
+/// What becomes of a request.
+pub(super) fn explain(world: &World, question: &Question) -> Result<Way, Unasked> {
+    let source = target::source(&world.mesh, &question.from)?;
+    let target = target::target(&world.mesh, &source.namespace, &question.to)?;
+    let head = if question.tcp { None } else { Some(question.head(&target.authority)?) };
+    let journey = Journey { world, source, head: head.as_ref() };
+    let ways =
+        target.dialled.iter().map(|dialled| (format!("dialled as {dialled}"), journey.leave(*dialled)));
+    let unknown = || Unasked::Target(format!("{} stands for no address", question.to));
+    match &target.dialled[..] {
+        [only] => Ok(journey.leave(*only)),
+        _ => Way::fork(ways).ok_or_else(unknown),
+    }
+}
+
+struct Journey<'a> {
+    world: &'a World,
+    source: &'a Arc<Workload>,
+    head: Option<&'a Parts>,
+}
+
+impl Journey<'_> {
+    fn leave(&self, dialled: SocketAddr) -> Way {
+        let source = self.source;
+        if source.tunnel == TunnelProtocol::Plain {
+            let says = format!("{} is not in the mesh: plain text to {dialled}", name(source));
+            return self.plainly(dialled).after("caller", says);
+        }
+        let says = match source.identity() {
+            Some(identity) => format!("captured; the caller is {identity}"),
+            None => "captured".to_owned(),
+        };
+        let hops = match self.hops(dialled) {
+            Ok(hops) => hops,
+            Err(unresolved) => return failed(&unresolved).after(SOURCE, says),
+        };
+        let mut ways: Vec<_> = hops.iter().map(|hop| (whereto(hop), self.go(hop))).collect();
+        let way = match ways.len() {
+            1 => ways.remove(0).1,
+            _ => Way::fork(ways).unwrap_or_else(|| failed(&none(dialled))),
+        };
+        way.after(SOURCE, says)
+    }
+
+    /// Every way a ztunnel may choose for a connection.
+    fn hops(&self, dialled: SocketAddr) -> Result<Vec<Hop>, Unresolved> {
+        let ask = |tried: &[Uid], seed| {
+            let ask = Ask { source: self.source, dialled, tried };
+            outbound(&self.world.mesh, ask, &mut SmallRng::seed_from_u64(seed))
+        };
+        let address = NetworkAddress::new(self.source.network.clone(), dialled.ip());
+        let Some(Found::Service(entry)) = self.world.mesh.find(&address, &self.source.namespace) else {
+            return Ok(vec![ask(&[], 0)?]);
+        };
+        let service = &entry.service;
+        if !service.weighted_waypoints.is_empty() {
+            let drawn = (0..DRAWS).map(|seed| ask(&[], seed)).collect::<Result<Vec<_>, _>>()?;
+            let by_account = drawn.into_iter().map(|hop| (hop.workload().map(|one| account(one)), hop));
+            return Ok(by_account.collect::<BTreeMap<_, _>>().into_values().collect());
+        }
+        if service.waypoint.is_some() || service.load_balancing.mode == BalanceMode::Passthrough {
+            return Ok(vec![ask(&[], 0)?]);
+        }
+        let (best, others) = best(&entry, self.source, dialled.port());
+        if best.is_empty() {
+            return Ok(vec![ask(&[], 0)?]);
+        }
+        let each = best.iter().map(|one| {
+            let tried: Vec<Uid> = best.iter().filter(|other| *other != one).chain(&others).cloned().collect();
+            ask(&tried, 0)
+        });
+        each.collect()
+    }
+
+    fn go(&self, hop: &Hop) -> Way {
+        match hop {
+            Hop::Plain(plain) => {
+                let way = match &plain.workload {
+                    Some(workload) => pod::outside(workload, plain.server),
+                    None => {
+                        End::Delivered(format!("plain TCP to {}, which is no pod", plain.server)).at(SOURCE)
+                    }
+                };
+                way.after(SOURCE, "the destination is not in the mesh: plain text")
+            }
+            Hop::Tunnel(tunnel) => self.tunnelled(tunnel),
+        }
+    }
+
+    fn tunnelled(&self, tunnel: &Tunnel) -> Way {
+        let Some(identity) = self.source.identity() else {
+            let says = "the caller's names make no identity".to_owned();
+            return End::Failed { reason: Reason::NoCertificate, says }.at(SOURCE);
+        };
+        let caller = Caller::of(self.source, Some(identity), tunnel.authority.ip());
+        if tunnel.workload.addresses.contains(&tunnel.authority.ip()) {
+            let way = pod::deliver(self.world, &tunnel.workload, &caller, tunnel.authority);
+            return way.after(SOURCE, "no waypoint stands before it: mutual TLS to the pod");
+        }
+        let way = through::waypoint(self.world, tunnel, &caller, self.head);
+        way.after(SOURCE, format!("{} is behind a waypoint: mutual TLS to it", tunnel.authority))
+    }
+
+    /// From a pod outside the mesh: the cluster's own way to an endpoint.
+    fn plainly(&self, dialled: SocketAddr) -> Way {
+        let address = NetworkAddress::new(self.source.network.clone(), dialled.ip());
+        let caller = Caller::of(self.source, None, dialled.ip());
+        let arrive = |workload: &Arc<Workload>, port: u16| {
+            let ip = pod::address(workload, dialled.ip());
+            ip.map_or_else(
+                || failed(&none(dialled)),
+                |ip| pod::deliver(self.world, workload, &caller, SocketAddr::new(ip, port)),
+            )
+        };
+        match self.world.mesh.find(&address, &self.source.namespace) {
+            Some(Found::Workload(workload)) => arrive(&workload, dialled.port()),
+            Some(Found::Service(entry)) => {
+                let chosen = entry.endpoints.ranked_for(self.source, dialled.port());
+                let ways: Vec<_> =
+                    chosen.map(|(_, one)| (name(one.workload), arrive(one.workload, one.port))).collect();
+                Way::fork(ways).unwrap_or_else(|| failed(&none(dialled)))
+            }
+            None => End::Delivered(format!("plain TCP to {dialled}, which is no pod")).at("caller"),
+        }
+    }
+}
+
+/// Endpoints that share the load, and those that wait for the former to fail.
+fn best(entry: &ServiceEntry, client: &Workload, port: u16) -> (Vec<Uid>, Vec<Uid>) {
+    let ranked: Vec<_> = entry.endpoints.ranked_for(client, port).collect();
+    let most = ranked.iter().map(|(rank, _)| *rank).max();
+    let (best, others): (Vec<_>, Vec<_>) = ranked.into_iter().partition(|(rank, _)| Some(*rank) == most);
+    let uids = |list: Vec<(usize, ambit_api::select::Chosen<'_>)>| {
+        list.into_iter().map(|(_, chosen)| chosen.workload.uid.clone()).collect()
+    };
+    (uids(best), uids(others))
+}
+
+fn account(workload: &Workload) -> (String, String) {
+    (workload.namespace.clone(), workload.service_account.clone())
+}
+
+/// `namespace/name` of a pod.
+pub(super) fn name(workload: &Workload) -> String {
+    format!("{}/{}", workload.namespace, workload.name)
+}
+
+fn whereto(hop: &Hop) -> String {
+    hop.workload().map_or_else(|| "elsewhere".to_owned(), |workload| name(workload))
+}
+
+fn failed(unresolved: &Unresolved) -> Way {
+    End::Failed { reason: unresolved.reason, says: unresolved.detail.clone() }.at(SOURCE)
+}
+
+fn none(dialled: SocketAddr) -> Unresolved {
+    Unresolved { reason: Reason::NoHealthyEndpoint, detail: format!("no ready endpoint for {dialled}") }
+}
