@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambit_api::wire::waypoint as wire;
-use http::{Request, Response};
+use ambit_process::spawn::spawn;
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use waypoint::filter::respond::GRPC_STATUS;
 use waypoint::trace::otlp;
 
 use crate::http::{get, send};
@@ -21,6 +25,9 @@ use crate::support::{Application, Gateway, forward, policy};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
+
+/// What a collector answers.
+type Answer = BoxBody<Bytes, Infallible>;
 
 /// What a collector was sent: path, content type, body.
 type Report = (String, String, Bytes);
@@ -33,31 +40,43 @@ struct Collector {
 }
 
 impl Collector {
-    async fn start() -> (Self, SocketAddr) {
+    /// One that speaks HTTP/1.1, or HTTP/2 for gRPC.
+    async fn start(version: Version) -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let collector = Self::default();
         let kept = collector.clone();
-        ambit_process::spawn::spawn("collector", async move {
+        spawn("collector", async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let kept = kept.clone();
+                let (kept, io) = (kept.clone(), TokioIo::new(stream));
                 let service = service_fn(move |request| kept.clone().keep(request));
-                let connection = hyper::server::conn::http1::Builder::new();
-                ambit_process::spawn::spawn("connection", async move {
-                    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+                spawn("connection", async move {
+                    let _ = if version == Version::HTTP_2 {
+                        http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+                    } else {
+                        http1::Builder::new().serve_connection(io, service).await
+                    };
                 });
             }
         });
         (collector, at)
     }
 
-    async fn keep(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn keep(self, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
         let path = request.uri().path().to_owned();
         let kind = request.headers()["content-type"].to_str().unwrap().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        self.reports.lock().unwrap().push((path, kind, body));
+        let grpc = kind == "application/grpc";
+        self.reports.lock().unwrap().push((path, kind.clone(), body));
         self.more.notify_one();
-        Ok(Response::builder().status(202).body(Full::default()).unwrap())
+        let answer = Response::builder().status(if grpc { 200 } else { 202 }).header("content-type", kind);
+        if !grpc {
+            return Ok(answer.body(Full::default().boxed()).unwrap());
+        }
+        // An empty message, and its status after it.
+        let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+        let message = Full::new(Bytes::from_static(&[0; 5]));
+        Ok(answer.body(message.with_trailers(async { Some(Ok(trailers)) }).boxed()).unwrap())
     }
 
     async fn next(&self) -> Report {
@@ -182,7 +201,7 @@ fn traced(
 async fn zipkin_gets_spans_of_the_clients_trace_and_the_application_its_child() {
     let application = Application::start().await;
     let mut gateway = Gateway::start(&application, vec![forward()]).await;
-    let (collector, at) = Collector::start().await;
+    let (collector, at) = Collector::start(Version::HTTP_11).await;
     gateway.configure(vec![forward()], traced(at, wire::tracing::Protocol::Zipkin, 0));
     assert_eq!(get(gateway.at, "/unsampled").await.0, 200);
     let request = format!(
@@ -217,7 +236,7 @@ async fn otlp_gets_spans_and_a_collector_that_is_gone_costs_nothing_but_spans() 
     assert_eq!(get(gateway.at, "/lost").await.0, 200);
     until(|| gateway.metrics.encode().contains("ambit_spans_dropped_total 1\n").then_some(())).await;
 
-    let (collector, at) = Collector::start().await;
+    let (collector, at) = Collector::start(Version::HTTP_11).await;
     gateway.configure(vec![forward()], traced(at, wire::tracing::Protocol::OtlpHttp, 0));
     let request = format!(
         "GET /status/500 HTTP/1.1\r\nhost: web\r\ntraceparent: 00-{TRACE}-{PARENT}-01\r\nconnection: close\r\n\r\n"
@@ -231,4 +250,22 @@ async fn otlp_gets_spans_and_a_collector_that_is_gone_costs_nothing_but_spans() 
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!((hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()), (TRACE, PARENT));
     assert_eq!(span.status.as_ref().map(|status| status.code), Some(otlp::Code::Error.into()));
+}
+
+#[tokio::test]
+async fn otlp_goes_over_grpc_too() {
+    let application = Application::start().await;
+    let mut gateway = Gateway::start(&application, vec![forward()]).await;
+    let (collector, at) = Collector::start(Version::HTTP_2).await;
+    gateway.configure(vec![forward()], traced(at, wire::tracing::Protocol::OtlpGrpc, 1_000_000));
+    for round in 1..=2 {
+        assert_eq!(get(gateway.at, "/").await.0, 200);
+        let (path, kind, body) = collector.next().await;
+        assert_eq!((path.as_str(), kind.as_str()), (otlp::METHOD, "application/grpc"));
+        let report = otlp::ExportRequest::decode(body.slice(5..)).unwrap();
+        let span = &report.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!((span.trace_id.len(), span.parent_span_id.len()), (16, 0), "a trace of its own");
+        let exported = format!("ambit_spans_exported_total {round}\n");
+        until(|| gateway.metrics.encode().contains(&exported).then_some(())).await;
+    }
 }
