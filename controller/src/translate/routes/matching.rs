@@ -10,13 +10,15 @@ use ambit_api::wire::waypoint::{HeaderMatch, HttpMatch, HttpRule, Text};
 pub(crate) struct Precedence(Reverse<[usize; 5]>);
 
 impl Precedence {
-    /// Of an HTTPRoute's condition: exact path, then pattern, then the longest prefix; method; count of headers, of
-    /// parameters.
+    /// Of an HTTPRoute's condition: exact path, then the longest prefix, then patterns, whose place Gateway API leaves open
+    /// (so it is Istio's), then what every path has; method; count of headers, of parameters.
     pub(crate) fn of_http(one: &HttpMatch) -> Self {
         let (kind, length) = match one.path.as_ref().and_then(|path| path.kind.as_ref()) {
             Some(Kind::Exact(path)) => (3, path.len()),
-            Some(Kind::Regex(pattern)) => (2, pattern.len()),
-            Some(Kind::Segments(path) | Kind::Prefix(path)) => (1, path.len()),
+            Some(Kind::Segments(path) | Kind::Prefix(path)) if !matches!(path.as_str(), "" | "/") => {
+                (2, path.len())
+            }
+            Some(Kind::Regex(pattern)) => (1, pattern.len()),
             _ => (0, 0),
         };
         let method = usize::from(one.method.is_some());
@@ -201,7 +203,6 @@ mod tests {
         };
         let ordered = [
             exact("/a"),
-            regex("/a.*"),
             prefix("/a/long"),
             get(prefix("/a")),
             with(prefix("/a"), 2, 0),
@@ -209,6 +210,7 @@ mod tests {
             with(prefix("/a"), 1, 0),
             with(prefix("/a"), 0, 1),
             prefix("/a"),
+            regex("/a.*"),
             prefix("/"),
         ];
         let ranks: Vec<_> = ordered.iter().map(Precedence::of_http).collect();
