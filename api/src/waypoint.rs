@@ -75,8 +75,8 @@ pub enum PathNormalization {
 pub enum AccessLog {
     /// As text, in Envoy's operator language; `None`: the default text.
     Text(Option<String>),
-    /// As JSON.
-    Json,
+    /// As JSON: an object whose values are texts; `None`: the default keys.
+    Json(Option<String>),
 }
 
 /// Where spans go.

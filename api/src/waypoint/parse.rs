@@ -118,11 +118,10 @@ fn gateway(wire: wire::Gateway) -> Result<Gateway, InvalidField> {
 }
 
 fn access_log(wire: wire::AccessLog) -> Result<AccessLog, InvalidField> {
+    let format = Some(wire.format).filter(|format| !format.is_empty());
     match wire::access_log::Encoding::try_from(wire.encoding) {
-        Ok(wire::access_log::Encoding::Text) => {
-            Ok(AccessLog::Text(Some(wire.format).filter(|format| !format.is_empty())))
-        }
-        Ok(wire::access_log::Encoding::Json) => Ok(AccessLog::Json),
+        Ok(wire::access_log::Encoding::Text) => Ok(AccessLog::Text(format)),
+        Ok(wire::access_log::Encoding::Json) => Ok(AccessLog::Json(format)),
         Err(_) => Err(Problem::Value(wire.encoding).of("access_log.encoding")),
     }
 }

@@ -31,7 +31,7 @@ pub struct Gateway {
 pub struct AccessLog {
     #[prost(enumeration = "access_log::Encoding", tag = "1")]
     pub encoding: i32,
-    /// Envoy's operator language; empty for the default text, ignored by JSON.
+    /// Envoy's operator language: a text, or for JSON an object whose values are texts; empty for the default.
     #[prost(string, tag = "2")]
     pub format: ::prost::alloc::string::String,
 }

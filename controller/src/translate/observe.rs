@@ -35,12 +35,11 @@ pub(crate) fn access_log(spec: &MeshConfigSpec) -> Option<AccessLog> {
 
 fn file_log(file: &FileAccessLog) -> AccessLog {
     let format = file.log_format.as_ref();
-    let encoding = match format.and_then(|format| format.labels.as_ref()) {
-        Some(_) => Encoding::Json,
-        None => Encoding::Text,
+    let (encoding, format) = match format.and_then(|format| format.labels.as_ref()) {
+        Some(labels) => (Encoding::Json, serde_json::json!(labels).to_string()),
+        None => (Encoding::Text, format.and_then(|format| format.text.clone()).unwrap_or_default()),
     };
-    let text = format.and_then(|format| format.text.clone());
-    AccessLog { encoding: encoding.into(), format: text.unwrap_or_default() }
+    AccessLog { encoding: encoding.into(), format }
 }
 
 /// Where spans go; `None`: nowhere.
@@ -105,7 +104,7 @@ mod tests {
             (
                 json!({"defaultProviders": {"accessLogging": ["lines"]}, "accessLogFile": "/dev/stdout",
                        "extensionProviders": file(json!({"labels": {"a": "%DURATION%"}}))}),
-                log(Encoding::Json, ""),
+                log(Encoding::Json, r#"{"a":"%DURATION%"}"#),
             ),
             (json!({"extensionProviders": file(Value::Null)}), None),
         ];

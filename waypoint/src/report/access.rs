@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use ambit_api::waypoint::AccessLog;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
 use operator::Operator;
 
@@ -16,6 +17,9 @@ mod tests;
 
 /// A line longer than this is cut: no peer decides how much memory a line takes.
 const MAX_LINE: usize = 16 << 10;
+
+/// The same for one value of a JSON line, which stays JSON.
+const MAX_VALUE: usize = 4 << 10;
 
 /// What Istio's proxies print where nothing else is said (apis §5.3).
 const DEFAULT: &str = concat!(
@@ -69,7 +73,19 @@ pub struct Format {
 #[derive(Debug)]
 enum Shape {
     Text(Vec<Piece>),
-    Json(Vec<(&'static str, Operator)>),
+    /// By keys in their JSON form.
+    Json(Vec<(String, Member)>),
+}
+
+/// A value of a JSON line.
+#[derive(Debug, PartialEq, Eq)]
+enum Member {
+    /// Of one operator: a number if it is one, `null` if it is absent.
+    Value(Operator),
+    /// Text with operators in it.
+    Text(Vec<Piece>),
+    /// JSON as it stands.
+    Constant(String),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -79,28 +95,23 @@ enum Piece {
 }
 
 impl Format {
-    /// Of a configuration.
+    /// Of a configuration. A JSON format that is no object stands for the default one.
     pub fn new(log: &AccessLog) -> Self {
         let shape = match log {
-            AccessLog::Text(format) => Shape::Text(parse(format.as_deref().unwrap_or(DEFAULT))),
-            AccessLog::Json => Shape::Json(
-                JSON.iter()
-                    .chain([&ROUTE])
-                    .map(|(key, operator)| (*key, Operator::parse(operator)))
-                    .collect(),
-            ),
+            AccessLog::Text(format) => {
+                let mut pieces = parse(format.as_deref().unwrap_or(DEFAULT));
+                if !matches!(pieces.last(), Some(Piece::Text(text)) if text.ends_with('\n')) {
+                    pieces.push(Piece::Text("\n".to_owned()));
+                }
+                Shape::Text(pieces)
+            }
+            AccessLog::Json(format) => {
+                let object = format.as_deref().and_then(|format| serde_json::from_str(format).ok());
+                Shape::Json(object.map_or_else(default_members, members))
+            }
         };
         let mut answered = Vec::new();
-        match &shape {
-            Shape::Text(pieces) => pieces.iter().for_each(|piece| {
-                if let Piece::Value(operator) = piece {
-                    answered.extend(operator.answered().cloned());
-                }
-            }),
-            Shape::Json(keys) => {
-                keys.iter().for_each(|(_, operator)| answered.extend(operator.answered().cloned()))
-            }
-        }
+        shape.operators(&mut |operator| answered.extend(operator.answered().cloned()));
         Self { shape, answered }
     }
 
@@ -114,9 +125,51 @@ impl Format {
     pub fn line(&self, event: &Event<'_>) -> String {
         match &self.shape {
             Shape::Text(pieces) => text(pieces, event),
-            Shape::Json(keys) => json(keys, event),
+            Shape::Json(members) => json(members, event),
         }
     }
+}
+
+impl Shape {
+    fn operators(&self, each: &mut impl FnMut(&Operator)) {
+        let mut pieces = |pieces: &[Piece], each: &mut dyn FnMut(&Operator)| {
+            for piece in pieces {
+                if let Piece::Value(operator) = piece {
+                    each(operator);
+                }
+            }
+        };
+        match self {
+            Self::Text(text) => pieces(text, each),
+            Self::Json(members) => members.iter().for_each(|(_, member)| match member {
+                Member::Value(operator) => each(operator),
+                Member::Text(text) => pieces(text, each),
+                Member::Constant(_) => {}
+            }),
+        }
+    }
+}
+
+fn default_members() -> Vec<(String, Member)> {
+    let keys = JSON.iter().chain([&ROUTE]);
+    keys.map(|(key, operator)| (format!("\"{key}\""), Member::Value(Operator::parse(operator)))).collect()
+}
+
+fn members(object: Map<String, Value>) -> Vec<(String, Member)> {
+    let member = |value| match value {
+        Value::String(format) => {
+            let mut pieces = parse(&format);
+            match pieces.pop() {
+                Some(Piece::Value(operator)) if pieces.is_empty() => Member::Value(operator),
+                last => {
+                    pieces.extend(last);
+                    Member::Text(pieces)
+                }
+            }
+        }
+        other => Member::Constant(other.to_string()),
+    };
+    object.into_iter().map(|(key, value)| (Value::String(key).to_string(), member(value))).collect()
 }
 
 /// Text between operators stands for itself; `%%` is a percent sign, and so is one that begins no operator.
@@ -143,58 +196,69 @@ fn parse(format: &str) -> Vec<Piece> {
         }
     }
     text.push_str(rest);
-    if !text.ends_with('\n') {
-        text.push('\n');
+    if !text.is_empty() {
+        pieces.push(Piece::Text(text));
     }
-    pieces.push(Piece::Text(text));
     pieces
 }
 
 fn text(pieces: &[Piece], event: &Event<'_>) -> String {
     let mut line = String::with_capacity(512);
+    write_text(pieces, event, &mut line);
+    if line.len() > MAX_LINE {
+        cut(&mut line, MAX_LINE);
+        line.push('\n');
+    }
+    line
+}
+
+fn write_text(pieces: &[Piece], event: &Event<'_>, line: &mut String) {
     for piece in pieces {
         match piece {
             Piece::Text(text) => line.push_str(text),
             Piece::Value(operator) => {
                 let before = line.len();
                 // Writing into a String cannot fail, so what fails is a value that is not there.
-                if operator.write(event, &mut line).is_err() || line.len() == before {
+                if operator.write(event, line).is_err() || line.len() == before {
                     line.truncate(before);
                     line.push('-');
                 }
             }
         }
     }
-    cut(&mut line);
-    line
 }
 
-fn cut(line: &mut String) {
-    if line.len() > MAX_LINE {
-        let end = (0..=MAX_LINE).rev().find(|end| line.is_char_boundary(*end)).unwrap_or_default();
-        line.truncate(end);
-        line.push('\n');
-    }
+fn cut(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
 }
 
-fn json(keys: &[(&'static str, Operator)], event: &Event<'_>) -> String {
+fn json(members: &[(String, Member)], event: &Event<'_>) -> String {
     let mut line = String::with_capacity(768);
-    let mut value = String::new();
-    for (index, (key, operator)) in keys.iter().enumerate() {
+    for (index, (key, member)) in members.iter().enumerate() {
         line.push(if index == 0 { '{' } else { ',' });
-        let _ = write!(line, "\"{key}\":");
-        value.clear();
-        let written = operator.write(event, &mut value).is_ok() && !value.is_empty();
-        let longest = (0..=MAX_LINE.min(value.len())).rev().find(|end| value.is_char_boundary(*end));
-        value.truncate(longest.unwrap_or_default());
-        match (written, operator.is_number()) {
-            (false, _) => line.push_str("null"),
-            (true, true) => line.push_str(&value),
-            (true, false) => {
-                line.push_str(&serde_json::Value::String(std::mem::take(&mut value)).to_string())
+        line.push_str(key);
+        line.push(':');
+        let mut value = String::new();
+        match member {
+            Member::Constant(text) => line.push_str(text),
+            Member::Text(pieces) => {
+                write_text(pieces, event, &mut value);
+                quote(&mut line, value);
             }
+            Member::Value(operator) => match operator.write(event, &mut value) {
+                Err(_absent) => line.push_str("null"),
+                Ok(()) if value.is_empty() => line.push_str("null"),
+                Ok(()) if operator.is_number() => line.push_str(&value),
+                Ok(()) => quote(&mut line, value),
+            },
         }
     }
     line.push_str("}\n");
     line
+}
+
+fn quote(line: &mut String, mut text: String) {
+    cut(&mut text, MAX_VALUE);
+    // A string always has a JSON form.
+    let _ = write!(line, "{}", Value::String(text));
 }

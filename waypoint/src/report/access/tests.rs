@@ -9,6 +9,10 @@ fn pieces(format: &str) -> Vec<Piece> {
     parse(format)
 }
 
+fn value(operator: Operator) -> Piece {
+    Piece::Value(operator)
+}
+
 fn said(text: &str) -> Piece {
     Piece::Text(text.to_owned())
 }
@@ -17,11 +21,11 @@ fn said(text: &str) -> Piece {
 fn operators_are_told_from_text() {
     let header = |name: &'static str| Field::Header(HeaderName::from_static(name));
     let cases = [
-        ("", vec![said("\n")]),
-        ("plain", vec![said("plain\n")]),
+        ("", vec![]),
+        ("plain", vec![said("plain")]),
         ("100%% sure\n", vec![said("100% sure\n")]),
-        ("50% off", vec![said("50% off\n")]),
-        ("%DURATION%", vec![Piece::Value(Operator::Duration), said("\n")]),
+        ("50% off", vec![said("50% off")]),
+        ("%DURATION%", vec![value(Operator::Duration)]),
         (
             "[%START_TIME(%Y/%m)%] %REQ(X-A?:PATH):10%",
             vec![
@@ -29,17 +33,16 @@ fn operators_are_told_from_text() {
                 Piece::Value(Operator::StartTime),
                 said("] "),
                 Piece::Value(Operator::Request(vec![header("x-a"), Field::Path], Some(10))),
-                said("\n"),
             ],
         ),
-        ("%RESP(X-B)%", vec![Piece::Value(Operator::Response(vec![header("x-b")], None)), said("\n")]),
+        ("%RESP(X-B)%", vec![Piece::Value(Operator::Response(vec![header("x-b")], None))]),
         (
             "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-            vec![Piece::Value(Operator::DownstreamRemote(Part::Ip)), said("\n")],
+            vec![Piece::Value(Operator::DownstreamRemote(Part::Ip))],
         ),
         (
             "%NO_SUCH(a)%%REQ(not a name)%",
-            vec![Piece::Value(Operator::Unknown), Piece::Value(Operator::Unknown), said("\n")],
+            vec![Piece::Value(Operator::Unknown), Piece::Value(Operator::Unknown)],
         ),
     ];
     for (format, expected) in cases {
@@ -69,7 +72,7 @@ fn headers_of_answers_are_kept_if_a_line_shows_them() {
         .into_iter()
         .collect();
     assert_eq!(format.keep(&answer), [(HeaderName::from_static("x-a"), HeaderValue::from_static("1"))]);
-    assert_eq!(Format::new(&AccessLog::Json).keep(&answer), []);
+    assert_eq!(Format::new(&AccessLog::Json(None)).keep(&answer), []);
 }
 
 #[test]
@@ -90,8 +93,31 @@ fn dates_are_those_of_the_calendar() {
 }
 
 #[test]
-fn lines_have_an_end() {
-    let mut line = "ä".repeat(MAX_LINE);
-    cut(&mut line);
-    assert!(line.len() <= MAX_LINE + 1 && line.ends_with('\n'));
+fn json_formats_are_objects_of_texts() {
+    let format = r#"{"b": "%DURATION%", "a": "took %DURATION%", "c": 7, "d": "", "e\"": "x"}"#;
+    let Shape::Json(members) = Format::new(&AccessLog::Json(Some(format.to_owned()))).shape else {
+        panic!("not JSON")
+    };
+    let expected = [
+        ("\"a\"", Member::Text(vec![said("took "), value(Operator::Duration)])),
+        ("\"b\"", Member::Value(Operator::Duration)),
+        ("\"c\"", Member::Constant("7".to_owned())),
+        ("\"d\"", Member::Text(Vec::new())),
+        ("\"e\\\"\"", Member::Text(vec![said("x")])),
+    ];
+    assert_eq!(members.len(), expected.len());
+    for ((key, member), (wanted, same)) in members.iter().zip(&expected) {
+        assert_eq!((key.as_str(), member), (*wanted, same));
+    }
+    let Shape::Json(default) = Format::new(&AccessLog::Json(Some("[]".to_owned()))).shape else {
+        panic!("not JSON")
+    };
+    assert_eq!(default, default_members());
+}
+
+#[test]
+fn what_is_cut_ends_with_a_whole_character() {
+    let mut line = "ä".repeat(10);
+    cut(&mut line, 7);
+    assert_eq!(line, "äää");
 }
