@@ -26,7 +26,7 @@ use crate::ca::tokens::Verifier;
 use crate::gate::{Facts, Gate};
 use crate::listen::{self, ServingError};
 use crate::objects::Change;
-use crate::outage::Outages;
+use crate::outage::{self, Outages};
 use crate::pipeline::{Pipeline, Settled, Taken, Translate};
 use crate::rpc::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use crate::rpc::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
@@ -212,7 +212,7 @@ impl Translation {
         let help = "Keys that changes made the controller compute again";
         metrics.with(|registry| registry.register("ambit_translate_recomputed_keys", help, counter));
         let translator = Translator::new(settings.names.clone()).with_classes(settings.classes);
-        Self { translator, backlog, outages: Outages::default(), recomputed }
+        Self { translator, backlog, outages: Outages::register(metrics), recomputed }
     }
 }
 
@@ -221,9 +221,11 @@ impl Translate for Translation {
         let applied = self.translator.apply(changes);
         self.recomputed.inc_by(applied.recomputed.total() as u64);
         self.backlog.own(applied.writes.owned);
+        self.backlog.report(outage::returned(&applied.writes.annotations));
         self.backlog.annotate(applied.writes.annotations);
         self.backlog.put(applied.verdicts);
         self.outages.follow(self.translator.absent(), &self.backlog);
+        self.outages.count(self.translator.census());
         applied.snapshot
     }
 }

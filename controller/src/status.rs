@@ -57,6 +57,8 @@ pub(crate) struct Fronted {
     pub(crate) behind: usize,
     /// All of these, `namespace/name`.
     pub(crate) waypoints: BTreeSet<String>,
+    /// The namespaces of those that have none.
+    pub(crate) bare: BTreeSet<String>,
 }
 
 /// The objects a policy is attached to.
@@ -110,7 +112,10 @@ pub(crate) enum ServiceOutcome {
 
 /// Conditions of an AuthorizationPolicy.
 pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome) -> Vec<Condition> {
-    let label = format!("kubectl label namespace {} istio.io/use-waypoint=waypoint", object.namespace);
+    let label = |fronted: &Fronted| {
+        let namespace = fronted.bare.first().unwrap_or(&object.namespace);
+        format!("kubectl label namespace {namespace} istio.io/use-waypoint=waypoint")
+    };
     match outcome {
         PolicyOutcome::Invalid(why) => {
             let message = format!("never valid, so everything it names is denied: {why}");
@@ -130,8 +135,9 @@ pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome)
         }
         PolicyOutcome::Custom(fronted) => {
             let message = format!(
-                "only a waypoint can ask the provider and none stands before {}, so what it matches is denied; {label}",
-                fronted.without()
+                "only a waypoint can ask the provider and none stands before {}, so what it matches is denied; {}",
+                fronted.without(),
+                label(fronted)
             );
             let ztunnel = if fronted.all() { ONLY_WAYPOINT.to_owned() } else { message.clone() };
             let enforced = if dry_run { dry() } else { fronted.enforced(message) };
@@ -140,9 +146,10 @@ pub(crate) fn policy(object: &ObjectRef, dry_run: bool, outcome: &PolicyOutcome)
         PolicyOutcome::Beyond(attributes, fronted) => {
             let message = format!(
                 "only a waypoint can judge {} and none stands before {}, so ALLOW rules with them never match and \
-                 DENY rules deny without regard to them; {label}",
+                 DENY rules deny without regard to them; {}",
                 attributes.join(", "),
-                fronted.without()
+                fronted.without(),
+                label(fronted)
             );
             let ztunnel = if fronted.all() { ONLY_WAYPOINT.to_owned() } else { message.clone() };
             let enforced = if dry_run { dry() } else { fronted.enforced(message) };
@@ -232,6 +239,11 @@ pub(crate) fn service(object: &ObjectRef, outcome: &ServiceOutcome) -> Vec<Condi
         ),
     };
     vec![no("Enforced", reason, message)]
+}
+
+/// Of an object that was never valid and closes nothing.
+pub(crate) fn invalid(why: String) -> Condition {
+    no("Enforced", "Invalid", format!("never valid, so nothing obeys it: {why}"))
 }
 
 /// Conditions of an object whose kind nothing obeys yet.

@@ -32,7 +32,8 @@ use std::sync::Arc;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::status::Condition;
 
-pub use gateways::{Classes, DOWN};
+pub use attach::Census;
+pub use gateways::{Classes, DOWN, PROGRAMMED};
 pub use names::Names;
 
 pub use crate::objects::Change;
@@ -112,6 +113,11 @@ impl Translator {
     /// Waypoints that were ready once, are not any more, and wait for somebody to say for how long.
     pub fn absent(&self) -> BTreeSet<Key> {
         self.state.absent()
+    }
+
+    /// How waypoints are, all in all.
+    pub fn census(&self) -> Census {
+        self.state.census()
     }
 
     /// Applies a batch of changes.

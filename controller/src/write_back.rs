@@ -1,4 +1,4 @@
-//! Writing back: verdicts, annotations and objects of our own. The newest per place waits its turn, so a slow writer holds
+//! Writing back: verdicts, annotations, events and objects of our own. The newest per place waits its turn, so a slow writer holds
 //! back nobody and writes nothing that is out of date.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ambit_crds::meta::ObjectRef;
-use ambit_crds::status::{Condition, StatusWriter};
+use ambit_crds::status::{Condition, Event, StatusWriter};
 use ambit_process::backoff::Backoff;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ enum Place {
     Conditions(ObjectRef),
     /// One annotation of an object.
     Annotation(ObjectRef, String),
+    /// What happened to an object, by its reason.
+    Event(ObjectRef, String),
 }
 
 /// What is written there.
@@ -47,6 +49,7 @@ enum Entry {
     Own(Option<Arc<Value>>),
     Conditions(Vec<Condition>),
     Annotation(Option<String>),
+    Event(Event),
 }
 
 /// An annotation of ours to be set, or removed (`None`).
@@ -90,6 +93,12 @@ impl Backlog {
             (Place::Annotation(one.object, one.key.to_owned()), Entry::Annotation(one.value))
         };
         self.extend(annotations.into_iter().map(entry).collect());
+    }
+
+    /// Puts events in line.
+    pub fn report(&self, events: Vec<Event>) {
+        let entry = |one: Event| (Place::Event(one.object.clone(), one.reason.clone()), Entry::Event(one));
+        self.extend(events.into_iter().map(entry).collect());
     }
 
     fn extend(&self, entries: Vec<(Place, Entry)>) {
@@ -144,7 +153,10 @@ impl Backlog {
 impl Place {
     fn object(&self) -> &ObjectRef {
         match self {
-            Self::Own(object) | Self::Conditions(object) | Self::Annotation(object, _) => object,
+            Self::Own(object)
+            | Self::Conditions(object)
+            | Self::Annotation(object, _)
+            | Self::Event(object, _) => object,
         }
     }
 }
@@ -153,6 +165,7 @@ fn write(writer: &dyn StatusWriter, place: &Place, entry: &Entry) -> io::Result<
     match (place, entry) {
         (Place::Own(object), Entry::Own(manifest)) => writer.own(object, manifest.as_deref()),
         (Place::Conditions(object), Entry::Conditions(conditions)) => writer.conditions(object, conditions),
+        (Place::Event(..), Entry::Event(event)) => writer.event(event),
         (Place::Annotation(object, key), Entry::Annotation(value)) => {
             match writer.annotate(object, key, value.as_deref()) {
                 // The object went meanwhile, and what was to be noted on it with it.
@@ -167,7 +180,7 @@ fn write(writer: &dyn StatusWriter, place: &Place, entry: &Entry) -> io::Result<
 #[cfg(test)]
 mod tests {
     use ambit_crds::kind::Kind;
-    use ambit_crds::status::{ConditionStatus, Event};
+    use ambit_crds::status::ConditionStatus;
     use ambit_process::spawn::spawn;
     use tokio::sync::mpsc;
 

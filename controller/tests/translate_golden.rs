@@ -15,7 +15,7 @@ use ambit_api::wire::workload::{Address, address};
 use ambit_api::workload::Workload;
 use ambit_crds::{Severity, load_once};
 use controller::snapshot::{Resource, Resources, WaypointResources};
-use controller::translate::{Applied, Change, Names, Translator};
+use controller::translate::{Applied, Change, Classes, Names, Translator};
 use prost::Message as _;
 use serde_json::{Map, Value, json};
 
@@ -126,6 +126,10 @@ fn rendered(applied: &Applied, translator: &Translator) -> String {
     if !waypoints.is_empty() {
         all["waypoints"] = Value::Object(waypoints);
     }
+    let owned: Vec<String> = applied.writes.owned.iter().map(|one| one.object.to_string()).collect();
+    if !owned.is_empty() {
+        all["owned"] = json!(owned);
+    }
     let mut text = String::new();
     yaml(&all, 0, &mut text);
     text
@@ -168,7 +172,9 @@ fn translated(input: &Path) -> String {
     assert_eq!(!errors.is_empty(), is_meant, "{}: {errors:?}", input.display());
     let changes = loaded.objects.into_iter().map(Change::Applied);
     let changes = changes.chain(loaded.invalid.into_iter().map(Change::Invalid));
-    let mut translator = Translator::new(Names::default());
+    // The one setting that translation has.
+    let classes = Classes { istio: !input.to_string_lossy().contains("istio-off") };
+    let mut translator = Translator::new(Names::default()).with_classes(classes);
     let applied = translator.apply(changes);
     rendered(&applied, &translator)
 }

@@ -313,7 +313,8 @@ pub struct Workload {
 pub struct PortAlias {
     #[prost(uint32, tag = "1")]
     pub port: u32,
-    /// One, where all services before the pod agree; several for DENY alone.
+    /// One, where all services before the pod agree, which an ALLOW takes it for too. Otherwise each for DENY and for notPorts
+    /// of ALLOW; 0 among them is a port that cannot be resolved, which may be any.
     #[prost(uint32, repeated, tag = "2")]
     pub targets: ::prost::alloc::vec::Vec<u32>,
 }

@@ -40,7 +40,7 @@ pub(crate) enum Ready {
     Down,
 }
 
-/// What a Service's label came to.
+/// What the label of a Service or a pod came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bound {
     /// `namespace/name` of the Gateway.
@@ -49,7 +49,7 @@ pub(crate) struct Bound {
     pub(crate) canary: Option<Canary>,
 }
 
-/// Whether a waypoint stands before a Service.
+/// Whether a waypoint stands before a Service or a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
     Led,
@@ -104,57 +104,23 @@ pub(crate) fn gateway(outcome: &GatewayOutcome) -> Vec<Condition> {
     }
 }
 
-/// `WaypointBound` of a Service.
+/// Conditions of a class whose Gateways are ours.
+pub(crate) fn class() -> Vec<Condition> {
+    vec![yes("Accepted", "Accepted", "Ambit serves Gateways of this class".to_owned())]
+}
+
+/// `WaypointBound` of a Service or a pod.
 pub(crate) fn bound(object: &ObjectRef, bound: &Bound) -> Condition {
     const KIND: &str = "istio.io/WaypointBound";
-    let gateway = &bound.gateway;
-    let refused = |reason, message: String| no(KIND, reason, message);
-    let (reason, mut message) = match bound.how {
-        How::Led => ("WaypointAccepted", format!("bound to {gateway}")),
-        How::Waiting => {
-            let message = format!("{gateway} is not ready; until it is, traffic goes direct");
-            return refused("WaypointIsNotReady", message);
-        }
-        How::Closed => {
-            let message = format!(
-                "{gateway} is not ready, and what is asked for needs it; until it is, everyone is refused"
-            );
-            return refused("WaypointIsNotReady", message);
-        }
-        How::Missing => {
-            let (namespace, name) = gateway.split_once('/').unwrap_or(("", gateway));
-            let message = format!(
-                "there is no waypoint {gateway}; ambit waypoint apply -n {namespace} --name {name}, or kubectl label service {} \
-                 -n {} istio.io/use-waypoint-",
-                object.name, object.namespace
-            );
-            return refused("WaypointIsNotReady", message);
-        }
-        How::Refused => {
-            return refused(
-                "WaypointIsNotReady",
-                format!("Gateway {gateway} is not accepted; see its status"),
-            );
-        }
-        How::NotAdmitted => {
-            let message = format!(
-                "Gateway {gateway} does not admit namespace {}; set allowedRoutes.namespaces of its listener",
-                object.namespace
-            );
-            return refused("AttachmentDenied", message);
-        }
-        How::OtherTraffic => {
-            let message = format!(
-                "{gateway} does not serve Services; kubectl label gateway istio.io/waypoint-for=service"
-            );
-            return refused("UnsupportedTrafficType", message);
-        }
-    };
+    if let Some((reason, message)) = unbound(object, bound) {
+        return no(KIND, reason, message);
+    }
+    let mut message = format!("bound to {}", bound.gateway);
     let reason = match &bound.canary {
-        None => reason,
+        None => "WaypointAccepted",
         Some(Canary::Led(canary, share)) => {
             message.push_str(&format!(", and to {canary} with {share} of 100 connections"));
-            reason
+            "WaypointAccepted"
         }
         Some(Canary::InvalidWeight) => {
             message.push_str(" alone: the second waypoint's weight is not a number from 0 to 100");
@@ -166,8 +132,51 @@ pub(crate) fn bound(object: &ObjectRef, bound: &Bound) -> Condition {
         }
         Some(Canary::Unbound(canary)) => {
             message.push_str(&format!(" alone: {canary} cannot be used yet"));
-            reason
+            "WaypointAccepted"
         }
     };
     condition(KIND, ConditionStatus::True, reason, message)
+}
+
+/// Why traffic does not go by the waypoint, if it does not.
+fn unbound(object: &ObjectRef, bound: &Bound) -> Option<(&'static str, String)> {
+    let gateway = &bound.gateway;
+    let (namespace, name) = gateway.split_once('/').unwrap_or(("", gateway));
+    let place = format!("{} {} -n {}", object.kind.name().to_lowercase(), object.name, object.namespace);
+    Some(match bound.how {
+        How::Led => return None,
+        How::Waiting => {
+            ("WaypointIsNotReady", format!("{gateway} is not ready; until it is, traffic goes direct"))
+        }
+        How::Closed => {
+            let message = format!(
+                "{gateway} is not ready, and what is asked for needs it; until it is, everyone is refused"
+            );
+            ("WaypointIsNotReady", message)
+        }
+        How::Missing => {
+            let message = format!(
+                "there is no waypoint {gateway}; kubectl apply a Gateway of that name with gatewayClassName ambit-waypoint \
+                 and the listener {{name: mesh, port: 15008, protocol: HBONE}}, or kubectl label {place} \
+                 istio.io/use-waypoint-"
+            );
+            ("WaypointIsNotReady", message)
+        }
+        How::Refused => ("WaypointIsNotReady", format!("Gateway {gateway} is not accepted; see its status")),
+        How::NotAdmitted => {
+            let message = format!(
+                "Gateway {gateway} does not admit namespace {}; set allowedRoutes.namespaces of its listener",
+                object.namespace
+            );
+            ("AttachmentDenied", message)
+        }
+        How::OtherTraffic => {
+            let message = format!(
+                "{gateway} serves no traffic of a {}; kubectl label gateway {name} -n {namespace} --overwrite \
+                 istio.io/waypoint-for=all",
+                object.kind
+            );
+            ("UnsupportedTrafficType", message)
+        }
+    })
 }

@@ -12,7 +12,7 @@ use ambit_crds::service::Service;
 
 use super::auto::Turned;
 use super::binding::{self, Labels, Link, Share};
-use super::dirty::Dirty;
+use super::dirty::{Dirty, policy_ref};
 use super::gateways::{self, DOWN, PROGRAMMED, Standing, Waypoint};
 use super::state::State;
 use crate::objects::Key;
@@ -21,6 +21,21 @@ use crate::write_back::Annotation;
 /// The waypoints through which ztunnels lead to a Service or a pod, with their weights; the first is the primary one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lead(pub(crate) Vec<(Key, u32)>);
+
+/// Gateways that ask to be waypoints, by how they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// With a ready replica.
+    pub ready: usize,
+    /// Never ready so far.
+    pub starting: usize,
+    /// Without a ready replica for a moment.
+    pub absent: usize,
+    /// Without one for so long that only traffic that needs them goes to them.
+    pub withdrawn: usize,
+    /// Not accepted.
+    pub refused: usize,
+}
 
 impl State {
     /// What bindings are read from.
@@ -43,6 +58,8 @@ impl State {
             };
             let object = ObjectRef::new(Kind::Gateway, &key.namespace, &key.name);
             dirty.verdicts.extend(super::routes::attached(&self.routes(), &key));
+            let policies = self.policies.about_gateway(&key, &self.mesh.root);
+            dirty.verdicts.extend(policies.map(policy_ref));
             if old != new {
                 let moved = identity(old.as_ref()) != identity(new.as_ref());
                 self.mark_bound(&key, moved, dirty);
@@ -67,9 +84,7 @@ impl State {
             }
         }
         for policy in &dirty.policies {
-            if self.refresh_auto_policy(policy) == Turned::Yes {
-                turned.insert(policy.namespace.clone());
-            }
+            turned.extend(self.refresh_auto_policy(policy));
         }
         for namespace in turned {
             self.mark_namespace(&namespace, dirty);
@@ -167,6 +182,23 @@ impl State {
                 .is_some_and(|one| one.readiness.programmed && !one.readiness.ready && !one.readiness.down)
         });
         absent.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// How waypoints are, all in all.
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census::default();
+        for standing in self.gateways.values() {
+            let readiness = standing.waypoint().map(|waypoint| waypoint.readiness);
+            let count = match readiness {
+                None => &mut census.refused,
+                Some(one) if one.ready => &mut census.ready,
+                Some(one) if !one.programmed => &mut census.starting,
+                Some(one) if one.down => &mut census.withdrawn,
+                Some(_) => &mut census.absent,
+            };
+            *count += 1;
+        }
+        census
     }
 }
 

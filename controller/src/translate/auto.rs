@@ -59,10 +59,12 @@ impl State {
         }
         let services = self.objects.within::<Service>(namespace).map(|(key, _)| key);
         let services = services.filter(|key| self.has_routes(key)).cloned().collect();
-        let policies = self.policies.all.range(Key::new(namespace, "")..);
-        let policies = policies.take_while(|(key, _)| key.namespace == namespace);
-        let policies =
-            policies.filter(|(_, policy)| needs_waypoint(policy)).map(|(key, _)| key.clone()).collect();
+        let policies = [namespace, self.mesh.root.as_str()].into_iter().flat_map(|of| {
+            let all = self.policies.all.range(Key::new(of, "")..);
+            all.take_while(move |(key, _)| key.namespace == of)
+        });
+        let policies = policies.filter(|(key, policy)| needs_waypoint(key, policy, namespace));
+        let policies = policies.map(|(key, _)| key.clone()).collect();
         self.autos.0.insert(namespace.to_owned(), Needs { services, policies });
         turned(&before, &self.autos.gateway(namespace))
     }
@@ -73,23 +75,41 @@ impl State {
             return Turned::No;
         }
         let needs = self.objects.get::<Service>(service).is_some() && self.has_routes(service);
-        self.note(service, needs, |needs| &mut needs.services)
+        self.note(&service.namespace, service, needs, |needs| &mut needs.services)
     }
 
-    /// Looks at one policy again.
-    pub(crate) fn refresh_auto_policy(&mut self, policy: &Key) -> Turned {
-        let needs = self.policies.all.get(policy).is_some_and(needs_waypoint);
-        self.note(policy, needs, |needs| &mut needs.policies)
+    /// Looks at one policy again; the namespaces where that made a difference.
+    pub(crate) fn refresh_auto_policy(&mut self, policy: &Key) -> BTreeSet<String> {
+        let all = self
+            .autos
+            .0
+            .keys()
+            .filter(|namespace| **namespace == policy.namespace || policy.namespace == self.mesh.root);
+        let mut turned = BTreeSet::new();
+        for namespace in all.cloned().collect::<Vec<_>>() {
+            let found = self.policies.all.get(policy);
+            let needs = found.is_some_and(|found| needs_waypoint(policy, found, &namespace));
+            if self.note(&namespace, policy, needs, |needs| &mut needs.policies) == Turned::Yes {
+                turned.insert(namespace);
+            }
+        }
+        turned
     }
 
-    fn note(&mut self, key: &Key, is_in: bool, set: impl Fn(&mut Needs) -> &mut BTreeSet<Key>) -> Turned {
-        let before = self.autos.gateway(&key.namespace);
-        let Some(needs) = self.autos.0.get_mut(&key.namespace) else { return Turned::No };
+    fn note(
+        &mut self,
+        namespace: &str,
+        key: &Key,
+        is_in: bool,
+        set: impl Fn(&mut Needs) -> &mut BTreeSet<Key>,
+    ) -> Turned {
+        let before = self.autos.gateway(namespace);
+        let Some(needs) = self.autos.0.get_mut(namespace) else { return Turned::No };
         match is_in {
             true => set(needs).insert(key.clone()),
             false => set(needs).remove(key),
         };
-        turned(&before, &self.autos.gateway(&key.namespace))
+        turned(&before, &self.autos.gateway(namespace))
     }
 
     fn has_routes(&self, service: &Key) -> bool {
@@ -99,9 +119,13 @@ impl State {
     }
 }
 
-/// Attached to something that only a waypoint can be asked for, or with something only a waypoint can judge.
-fn needs_waypoint(policy: &Policy) -> bool {
-    matches!(policy.reach, Reach::Targets(_)) || policy.is_l7()
+/// Whether only a waypoint of the namespace can do what a policy asks there: it is attached to something, or has something that
+/// only a waypoint can judge. One of the root namespace that is attached to something is so in its own namespace alone.
+fn needs_waypoint(key: &Key, policy: &Policy, namespace: &str) -> bool {
+    match policy.reach {
+        Reach::Targets(_) => key.namespace == namespace,
+        Reach::Namespace | Reach::Workloads(_) => policy.is_l7(),
+    }
 }
 
 fn turned(before: &Option<Key>, after: &Option<Key>) -> Turned {

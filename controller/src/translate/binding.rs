@@ -179,6 +179,11 @@ pub(crate) fn names(meta: &ObjectMeta, namespace: &str, gateway: &Key) -> bool {
         .any(|keys| matches!(named(meta, keys, namespace), Named::Gateway(key) if key == *gateway))
 }
 
+/// Whether an object itself names a waypoint.
+pub(crate) fn names_any(meta: &ObjectMeta) -> bool {
+    matches!(named(meta, &USE, &meta.namespace), Named::Gateway(_))
+}
+
 fn named(meta: &ObjectMeta, [name, elsewhere]: &[&str; 2], namespace: &str) -> Named {
     match meta.label(name) {
         None | Some("") => Named::Nothing,

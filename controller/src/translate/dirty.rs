@@ -38,6 +38,8 @@ pub(crate) struct Dirty {
     pub(crate) autos: BTreeSet<String>,
     /// Services whose routes, or what stands behind them, may differ.
     pub(crate) routed: BTreeSet<Key>,
+    /// Pods that came, went or have other labels.
+    pub(crate) relabelled: BTreeSet<Key>,
     /// Pods of which waypoints may be told otherwise.
     pub(crate) held: BTreeSet<Key>,
     /// Objects whose verdict may differ.
@@ -58,11 +60,15 @@ impl Dirty {
             }
             Kind::GatewayClass => {
                 self.gateways.extend(state.objects.all::<Gateway>().map(|(key, _)| key.clone()));
+                self.verdicts.extend(state.policies.of_classes(&state.mesh.root).map(policy_ref));
             }
             Kind::Node => self.pods.extend(state.on_node.get(&key.name).into_iter().flatten().cloned()),
             Kind::Pod => {
-                let versions = previous::<Pod>(before).into_iter().chain(state.objects.get(&key));
-                self.gateways.extend(versions.filter_map(gateways::replica_of));
+                let (old, new) = (previous::<Pod>(before), state.objects.get::<Pod>(&key));
+                self.gateways.extend(old.into_iter().chain(new).filter_map(gateways::replica_of));
+                if old.map(|pod| &pod.meta.labels) != new.map(|pod| &pod.meta.labels) {
+                    self.relabelled.insert(key.clone());
+                }
                 self.pods.insert(key);
             }
             Kind::Service => self.service(key, before, state),
@@ -81,6 +87,9 @@ impl Dirty {
         }
         let after = state.objects.any(object);
         let affected = routes::affected(&state.routes(), before.object.as_deref(), after);
+        for object in before.object.as_deref().into_iter().chain(after) {
+            self.verdicts.extend(routes::sent_to(&state.routes(), object));
+        }
         for service in &affected {
             self.verdicts.extend(routes::concerning(&state.routes(), service));
         }

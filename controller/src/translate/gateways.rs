@@ -30,7 +30,7 @@ pub(crate) const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-
 /// On a Gateway, or on its class: which traffic it serves.
 const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 /// On a Gateway, written by us: it has been ready once (policy.md rule 12).
-pub(crate) const PROGRAMMED: &str = "ambit.mesh/waypoint-programmed";
+pub const PROGRAMMED: &str = "ambit.mesh/waypoint-programmed";
 /// On a Gateway, written by us: it has been without a ready replica for longer than we wait.
 pub const DOWN: &str = "ambit.mesh/waypoint-down";
 

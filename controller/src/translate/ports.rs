@@ -65,18 +65,13 @@ impl PodPorts {
         }
     }
 
-    /// The same for a waypoint. A number that leads nobody knows where stands, for a DENY, for each of the pod's `own` ports;
-    /// never for a single one, which an ALLOW would take it for.
-    pub(crate) fn aliases(&self, own: &BTreeSet<u16>) -> Vec<PortAlias> {
+    /// The same for a waypoint, which settles doubt by itself: a number that leads nobody knows where has 0 among its
+    /// targets, so that a DENY takes it for every port and an ALLOW for none.
+    pub(crate) fn aliases(&self) -> Vec<PortAlias> {
         let alias = |(port, targets): (&u16, &Targets)| {
-            let mut all: Vec<u32> = targets.ports.iter().copied().map(u32::from).collect();
-            if targets.unresolved {
-                all.extend(own.difference(&targets.ports).copied().map(u32::from));
-                if let [only] = all[..] {
-                    all.push(only);
-                }
-            }
-            PortAlias { port: u32::from(*port), targets: all }
+            let unresolved = targets.unresolved.then_some(0);
+            let known = targets.ports.iter().copied().map(u32::from);
+            PortAlias { port: u32::from(*port), targets: unresolved.into_iter().chain(known).collect() }
         };
         self.service_ports.iter().map(alias).collect()
     }
@@ -136,6 +131,23 @@ mod tests {
             assert_eq!(ports.closed(&[*port]), *deny, "{name}");
             assert_eq!(ports.is_ambiguous(*port), *ambiguous, "{name}");
         }
+    }
+
+    /// mappings of 80 → what a waypoint is told that 80 means.
+    #[test]
+    fn waypoints_are_told_of_doubt() {
+        type Row<'a> = (&'a [(u16, Option<u16>)], &'a [u32]);
+        let table: [Row<'_>; 4] = [
+            (&[(80, Some(5678))], &[5678]),
+            (&[(80, Some(1)), (80, Some(2))], &[1, 2]),
+            (&[(80, Some(1)), (80, None)], &[0, 1]),
+            (&[(80, None)], &[0]),
+        ];
+        for (mappings, targets) in table {
+            let told = PodPorts::new([], mappings.iter().copied()).aliases();
+            assert_eq!(told, [PortAlias { port: 80, targets: targets.to_vec() }], "{mappings:?}");
+        }
+        assert_eq!(PodPorts::new([80], [(80, Some(5678))]).aliases(), []);
     }
 
     #[test]

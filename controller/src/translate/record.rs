@@ -12,6 +12,7 @@ use ambit_crds::service::Service;
 use super::authorization::parse::TrustDomains;
 use super::authorization::{Form, Waypoints};
 use super::binding::Labels;
+use super::gateways::replica_of;
 use super::index;
 use super::levels::{Levels, Peer};
 use super::lock::Locks;
@@ -155,6 +156,17 @@ impl Policies {
         all.into_iter()
     }
 
+    /// Every policy whose standing depends on a Gateway: attached to it, or in the root namespace to some class.
+    pub(crate) fn about_gateway<'a>(&'a self, gateway: &Key, root: &'a str) -> impl Iterator<Item = &'a Key> {
+        self.of_gateways.get(gateway).into_iter().flatten().chain(self.of_classes(root))
+    }
+
+    /// Those of the root namespace that are attached to a class.
+    pub(crate) fn of_classes<'a>(&'a self, root: &'a str) -> impl Iterator<Item = &'a Key> {
+        let of_root = self.all.range(Key::new(root, "")..).take_while(move |(key, _)| key.namespace == root);
+        of_root.filter(|(_, policy)| policy.names_classes()).map(|(key, _)| key)
+    }
+
     /// Those that are part of the S of a pod.
     pub(crate) fn applying<'a>(
         &'a self,
@@ -204,7 +216,10 @@ pub(crate) fn build(pod: &Pod, reading: &Reading<'_>, slices: &BTreeSet<Key>) ->
     let Reading { labels, mesh, policies } = *reading;
     let objects = labels.objects;
     let members = members(pod, objects, slices);
-    let covered = !pod.spec.host_network;
+    // A waypoint's own pods are outside the mesh, and nobody's policy is about them: they would keep a policy of their namespace
+    // from ever being enforced for all its pods.
+    let enrolled = workload::is_enrolled(pod);
+    let covered = !pod.spec.host_network && (enrolled || replica_of(pod).is_none());
     let ports = match mesh.placement {
         PolicyPlacement::Istio => PodPorts::default(),
         PolicyPlacement::Ambit => PodPorts::new(
@@ -222,7 +237,7 @@ pub(crate) fn build(pod: &Pod, reading: &Reading<'_>, slices: &BTreeSet<Key>) ->
         waypoints,
         node: pod.spec.node_name.clone(),
         covered,
-        enrolled: workload::is_enrolled(pod),
+        enrolled,
         applies: BTreeSet::new(),
         needs_l7: false,
         forms: BTreeMap::new(),

@@ -28,7 +28,7 @@ use super::service::tcp_ports;
 use crate::objects::{Key, Objects};
 use draft::{Draft, Place};
 
-pub(crate) use affected::{attached, concerning};
+pub(crate) use affected::{attached, concerning, parting, sent_to};
 pub(crate) use gateway_api::listeners::{Plain, plain};
 pub(crate) use verdict::verdict;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ambit_crds::authorization_policy::AuthorizationPolicy;
 use ambit_crds::endpoint_slice::EndpointSlice;
 use ambit_crds::kind::Kind;
+use ambit_crds::meta::ObjectRef;
 use ambit_crds::namespace::Namespace;
 use ambit_crds::node::Node;
 use ambit_crds::peer_authentication::PeerAuthentication;
@@ -24,7 +25,7 @@ use super::policies::{Listing, Policy, Spread};
 use super::record::{self, Mesh, Policies, Reading, Record};
 use super::waypoints::Views;
 use super::workload::{self, Surroundings};
-use super::{Recomputed, Writes, peer, service};
+use super::{Recomputed, Writes, binding, peer, routes, service};
 use crate::objects::{Key, Objects};
 use crate::snapshot::{Resource, Resources, Snapshot};
 
@@ -126,6 +127,9 @@ impl State {
         for key in dirty.pods.union(&stale_lists) {
             count.workloads += 1;
             self.refresh_workload(key);
+            if self.objects.get::<Pod>(key).is_some_and(|pod| binding::names_any(&pod.meta)) {
+                dirty.verdicts.insert(ObjectRef::new(Kind::Pod, &key.namespace, &key.name));
+            }
         }
         for key in &dirty.services {
             count.services += 1;
@@ -220,6 +224,10 @@ impl State {
         let reading = Reading { labels: self.labels(), mesh: &self.mesh, policies: &self.policies };
         let new = pod.and_then(|pod| record::build(pod, &reading, &slices));
         let old = self.records.remove(key);
+        if old != new || dirty.relabelled.contains(key) {
+            let services: BTreeSet<Key> = old.iter().chain(&new).flat_map(super::index::services).collect();
+            dirty.verdicts.extend(services.iter().flat_map(|one| routes::parting(&self.routes(), one)));
+        }
         if old == new {
             if let Some(new) = new {
                 self.records.insert(key.clone(), new);

@@ -92,6 +92,7 @@ impl State {
                 )
             }
             Kind::PeerAuthentication => status::peer(&self.peer_outcome(&key, why)?),
+            _ if why.is_some() => why.map(status::invalid).into_iter().collect(),
             Kind::Service => {
                 let service = self.objects.get(&key)?;
                 let bound = self.bound(&key, service).map(|bound| status::waypoint::bound(object, &bound));
@@ -103,6 +104,11 @@ impl State {
                 Some(outcome) => status::waypoint::gateway(&outcome),
                 None => status::not_yet(object.kind),
             },
+            Kind::Pod => {
+                let bound = self.objects.get(&key).and_then(|pod| self.bound_pod(&key, pod));
+                bound.iter().map(|bound| status::waypoint::bound(object, bound)).collect()
+            }
+            Kind::GatewayClass if self.classes.contain(&key.name) => status::waypoint::class(),
             Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute | Kind::GrpcRoute => {
                 let waypoint = |service: &Key| self.waypoint_before(service);
                 let accepted =

@@ -4,7 +4,7 @@
 mod count;
 mod place;
 mod pods;
-mod policy;
+pub(super) mod policy;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};

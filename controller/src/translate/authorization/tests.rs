@@ -1,12 +1,16 @@
-//! policy.md rule 9 as a property: what the wire allows the policy allows, for random policies, pods and callers.
+//! policy.md rules 8 and 9 as a property: what the wire allows the policy allows, and ztunnels and waypoints read the same,
+//! for random policies, pods and callers.
+//!
 //! The policy is judged here a second time, straight from its fields, by code that shares nothing with translation.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use ambit_api::authz::{Attributes, PolicySet, decide};
+use ambit_api::authz::{Attributes, PolicySet, decide, http};
 use ambit_api::identity::TrustDomain;
-use ambit_api::policy::{Policy as WirePolicy, ServiceAccountMatch};
+use ambit_api::policy::{Policy as WirePolicy, PolicyKey, ServiceAccountMatch};
+use ambit_api::waypoint::PortAlias;
+use ambit_api::waypoint::policy::Policy as WaypointPolicy;
 use ambit_api::wire::security::Scope;
 use ambit_crds::authorization_policy::{
     Action, AuthorizationPolicy, AuthorizationPolicySpec, Condition, ConditionKey, Operation,
@@ -19,6 +23,8 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::parse::{self, TrustDomains};
 use super::*;
+use crate::objects::Key;
+use crate::translate::waypoints::policy::message;
 
 /// A pod as its owner sees it.
 #[derive(Debug)]
@@ -340,6 +346,35 @@ fn wire(policies: &[AuthorizationPolicy], pod: &Pod) -> PolicySet {
     set
 }
 
+/// What a waypoint makes of them as the pod's S, for a connection of which only the addresses are known.
+fn at_waypoint(policies: &[AuthorizationPolicy], pod: &Pod, caller: &Attributes) -> bool {
+    let ports = PodPorts::new(pod.container.iter().copied(), pod.services.iter().copied());
+    let told = policies.iter().map(|policy| {
+        let message = message(&Key::of(&policy.meta), policy, &TrustDomains::default());
+        WaypointPolicy::try_from(message).unwrap()
+    });
+    let told: Vec<WaypointPolicy> = told.collect();
+    let keys: Vec<PolicyKey> = told.iter().map(|one| one.key.clone()).collect();
+    let aliases: Vec<PortAlias> = ports.aliases().into_iter().map(alias).collect();
+    // No policy names it.
+    let judge = Identity::new(&TrustDomain::default(), "elsewhere", "judge").unwrap();
+    let facts = http::Facts {
+        client: caller.peer.as_ref(),
+        waypoint: &judge,
+        source: caller.source,
+        remote: None,
+        destination: caller.destination,
+        request: None,
+    };
+    let set = http::Set::new(&keys, |key: &PolicyKey| told.iter().find(|one| one.key == *key));
+    http::decide(&set, &facts, http::Judged::Endpoint(&aliases)).is_ok()
+}
+
+fn alias(wire: ambit_api::wire::waypoint::PortAlias) -> PortAlias {
+    let port = |number: u32| u16::try_from(number).unwrap();
+    PortAlias { port: port(wire.port), targets: wire.targets.into_iter().map(port).collect() }
+}
+
 fn assert_nothing_empty(message: &security::Authorization) {
     for clause in message.rules.iter().flat_map(|rule| &rule.clauses) {
         assert!(!clause.matches.is_empty(), "{message:?}");
@@ -371,6 +406,8 @@ fn check(seed: u64) {
                 let story = || format!("seed {seed} round {round}: {policies:#?} {pod:?} {caller:?}");
                 assert!(!by_wire || by_policy, "the wire allows what the policy denies: {}", story());
                 if !policies.iter().any(uses_unseen) {
+                    let by_waypoint = at_waypoint(&policies, &pod, &caller);
+                    assert_eq!(by_waypoint, by_policy, "a waypoint reads it otherwise: {}", story());
                     assert_eq!(by_wire, by_policy, "the wire denies what the policy allows: {}", story());
                 }
             }

@@ -9,6 +9,7 @@ use ambit_crds::reference_grant::ReferenceGrant;
 use ambit_crds::service::Service;
 use ambit_crds::virtual_service::VirtualService;
 
+use super::gateway_api::Route;
 use super::hosts::Host;
 use super::{Context, destination, gateway_api, virtual_service};
 use crate::objects::Key;
@@ -109,6 +110,7 @@ pub(crate) fn routing_to(ctx: &Context<'_>, services: &BTreeSet<Key>) -> BTreeSe
 pub(crate) fn concerning(ctx: &Context<'_>, service: &Key) -> BTreeSet<ObjectRef> {
     let hostname = ctx.hostname(service);
     let mut found = BTreeSet::new();
+    let mut reached = BTreeSet::from([service.clone()]);
     for (key, one) in ctx.objects.all::<VirtualService>() {
         let named = virtual_service::hosts(ctx, one).any(|host| host.closeness(&hostname).is_some());
         let mut hosts =
@@ -119,13 +121,60 @@ pub(crate) fn concerning(ctx: &Context<'_>, service: &Key) -> BTreeSet<ObjectRef
         }
         if named {
             found.extend(virtual_service::delegates(one).map(|child| virtual_service::reference(&child)));
+            reached.extend(sent_by_virtual_service(ctx, one));
         }
     }
-    let rules = ctx.objects.all::<DestinationRule>();
-    let rules = rules.filter(|(_, one)| destination::host(ctx, one).closeness(&hostname).is_some());
-    found.extend(rules.map(|(key, _)| destination::reference(key)));
-    let routes = gateway_api::all(ctx);
-    let routes = routes.filter(|route| route.parents.contains(service) || route.backends.contains(service));
-    found.extend(routes.map(|route| route.object));
+    for route in gateway_api::all(ctx) {
+        let is_parent = route.parents.contains(service);
+        if is_parent || route.backends.contains(service) {
+            found.insert(route.object);
+        }
+        if is_parent {
+            reached.extend(route.backends);
+        }
+    }
+    found.extend(destination_rules(ctx, &reached, |_| true));
     found
+}
+
+/// The DestinationRules of the Services that an object's rules send to: whether a waypoint obeys them depends on the rules.
+pub(crate) fn sent_to(ctx: &Context<'_>, object: &Object) -> BTreeSet<ObjectRef> {
+    let services: BTreeSet<Key> = match object {
+        Object::VirtualService(one) => sent_by_virtual_service(ctx, one).collect(),
+        Object::HttpRoute(one) => Route::http(one).links().backends,
+        Object::GrpcRoute(one) => Route::grpc(one).links().backends,
+        _ => return BTreeSet::new(),
+    };
+    destination_rules(ctx, &services, |_| true)
+}
+
+/// The DestinationRules that part the pods of a Service; what they say of it depends on these pods.
+pub(crate) fn parting(ctx: &Context<'_>, service: &Key) -> BTreeSet<ObjectRef> {
+    destination_rules(ctx, &BTreeSet::from([service.clone()]), |one| !one.spec.subsets.is_empty())
+}
+
+/// Also where those send that it delegates to.
+fn sent_by_virtual_service<'a>(
+    ctx: &'a Context<'_>,
+    one: &'a VirtualService,
+) -> impl Iterator<Item = Key> + 'a {
+    let children =
+        virtual_service::delegates(one).filter_map(|child| ctx.objects.get::<VirtualService>(&child));
+    std::iter::once(one).chain(children).flat_map(|one| {
+        let hosts = virtual_service::destinations(one);
+        hosts.filter_map(|host| Host::new(host, &one.meta.namespace, ctx.names).key(ctx.names))
+    })
+}
+
+fn destination_rules(
+    ctx: &Context<'_>,
+    services: &BTreeSet<Key>,
+    wanted: impl Fn(&DestinationRule) -> bool,
+) -> BTreeSet<ObjectRef> {
+    let hostnames: Vec<String> = services.iter().map(|service| ctx.hostname(service)).collect();
+    let rules = ctx.objects.all::<DestinationRule>().filter(|(_, one)| wanted(one)).filter(|(_, one)| {
+        let host = destination::host(ctx, one);
+        hostnames.iter().any(|hostname| host.closeness(hostname).is_some())
+    });
+    rules.map(|(key, _)| destination::reference(key)).collect()
 }

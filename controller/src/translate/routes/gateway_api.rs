@@ -136,7 +136,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    fn links(&self) -> Links {
+    pub(crate) fn links(&self) -> Links {
         let objects = self.rules.iter().flat_map(|rule| {
             let mirrors = rule.filters.iter().filter_map(|filter| match filter {
                 Filter::Mirror(mirror) => Some(&mirror.backend),

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use ambit_crds::authorization_policy::TargetRef;
 use ambit_crds::gateway_class::GatewayClass;
 use ambit_crds::mesh_config::PolicyPlacement;
+use ambit_crds::pod::Pod;
 use ambit_crds::service::{Addressing, Service};
 
 use crate::objects::Key;
 use crate::status::waypoint::{Bound, Canary, GatewayOutcome, How, Ready, Role};
 use crate::status::{Fronted, Targets};
-use crate::translate::binding::{Link, Share, Unbound};
+use crate::translate::binding::{self, Link, Share, Unbound};
 use crate::translate::gateways::{Readiness, Refusal, Standing};
 use crate::translate::record::Policies;
 use crate::translate::state::State;
@@ -42,15 +43,7 @@ impl State {
         let primary = binding.primary.as_ref()?;
         let lead = self.lead(key, service);
         let led = |link: &Link<'_>| lead.0.iter().find(|(gateway, _)| *gateway == link.gateway);
-        let how = match primary.found {
-            Ok(waypoint) if waypoint.readiness.is_used() => How::Led,
-            Ok(_) if self.requires(key, service) => How::Closed,
-            Ok(_) => How::Waiting,
-            Err(Unbound::Missing) => How::Missing,
-            Err(Unbound::Refused) => How::Refused,
-            Err(Unbound::NotAdmitted) => How::NotAdmitted,
-            Err(Unbound::OtherTraffic) => How::OtherTraffic,
-        };
+        let how = self.how(primary, &key.namespace, self.requires(key, service));
         let canary = binding.canary.as_ref().map(|link| match (binding.share, led(link)) {
             (Share::SameAsPrimary, _) => Canary::SameAsPrimary,
             (Share::Invalid, _) => Canary::InvalidWeight,
@@ -58,6 +51,30 @@ impl State {
             _ => Canary::Unbound(resource_name(&link.gateway)),
         });
         Some(Bound { gateway: resource_name(&primary.gateway), how, canary })
+    }
+
+    /// What a pod's own label came to; `None` without one.
+    pub(super) fn bound_pod(&self, key: &Key, pod: &Pod) -> Option<Bound> {
+        let link = self.labels().pod(pod).filter(|_| binding::names_any(&pod.meta))?;
+        let required = self.records.get(key).is_some_and(|record| record.needs_l7);
+        let gateway = resource_name(&link.gateway);
+        Some(Bound { gateway, how: self.how(&link, &key.namespace, required), canary: None })
+    }
+
+    fn how(&self, link: &Link<'_>, namespace: &str, required: bool) -> How {
+        let not_ready = if required { How::Closed } else { How::Waiting };
+        match link.found {
+            Ok(waypoint) if waypoint.readiness.is_used() => How::Led,
+            Ok(_) => not_ready,
+            // It is being brought up.
+            Err(Unbound::Missing) if self.autos.gateway(namespace).as_ref() == Some(&link.gateway) => {
+                not_ready
+            }
+            Err(Unbound::Missing) => How::Missing,
+            Err(Unbound::Refused) => How::Refused,
+            Err(Unbound::NotAdmitted) => How::NotAdmitted,
+            Err(Unbound::OtherTraffic) => How::OtherTraffic,
+        }
     }
 
     /// The waypoint before a Service, if one stands there.
@@ -74,8 +91,11 @@ impl State {
         let records = self.records.range(from..);
         let records = records.take_while(|(pod, _)| mesh_wide || pod.namespace == policy.namespace);
         let mut fronted = Fronted::default();
-        for (_, record) in records.filter(|(_, record)| record.applies.contains(policy)) {
+        for (pod, record) in records.filter(|(_, record)| record.applies.contains(policy)) {
             fronted.pods += 1;
+            if record.waypoints.is_empty() {
+                fronted.bare.insert(pod.namespace.clone());
+            }
             fronted.enrolled += usize::from(record.enrolled);
             fronted.behind += usize::from(!record.waypoints.is_empty());
             let names = record.waypoints.iter();

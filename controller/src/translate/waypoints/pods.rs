@@ -88,7 +88,7 @@ impl State {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             policies: applies.iter().map(resource_name).collect(),
-            port_aliases: record.ports.aliases(&own_ports(pod, record)),
+            port_aliases: record.ports.aliases(),
             locks: locks.iter().map(|(_, lock)| lock.clone()).collect(),
         };
         let locking = locks.iter().flat_map(|(service, _)| self.policies.of_service(service));
@@ -132,10 +132,4 @@ impl State {
         }
         locks
     }
-}
-
-/// Ports at which something may listen.
-fn own_ports(pod: &Pod, record: &Record) -> BTreeSet<u16> {
-    let led = record.members.iter().flat_map(|member| &member.ports).filter_map(|(_, target)| *target);
-    crate::translate::workload::container_ports(pod).chain(led).collect()
 }

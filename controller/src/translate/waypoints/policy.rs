@@ -38,7 +38,8 @@ impl State {
     }
 }
 
-fn message(key: &Key, policy: &AuthorizationPolicy, domains: &TrustDomains) -> wire::Policy {
+/// What a waypoint is told of a valid policy.
+pub(crate) fn message(key: &Key, policy: &AuthorizationPolicy, domains: &TrustDomains) -> wire::Policy {
     use wire::policy::Action as WireAction;
     let (action, provider) = match &policy.spec.action {
         Action::Allow => (WireAction::Allow, ""),
