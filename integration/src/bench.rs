@@ -1,10 +1,14 @@
-//! `bench l4`: no mesh, our ztunnel and, if one is named, a foreign one, side by side in one run.
+//! `bench l4`: no mesh, our ztunnel and, if one is named, a foreign one, side by side in one run; `bench l7`: no proxy, our
+//! waypoint and Envoy.
 //!
 //! Arenas (one lab per competitor, all up) → rounds of rows, competitors interleaved → samples → table or JSON.
 
 mod arena;
 mod client;
+mod envoy;
+mod gateway;
 mod machine;
+mod manifests;
 mod proxies;
 mod row;
 pub(crate) mod server;
@@ -18,6 +22,8 @@ use ambit_process::limits::raise_open_files;
 use serde_json::json;
 
 use arena::{Arena, Competitor};
+use client::Measured;
+use gateway::{Between, Stage};
 use machine::Machine;
 use row::Figure;
 pub use row::Row;
@@ -37,12 +43,15 @@ pub struct Options {
     /// Prints every sample as JSON instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// Our ztunnel, when not the one beside this program (`cargo xtask bench` names the one built as it is shipped).
+    /// Our ztunnel (L4) or waypoint (L7), when not the one beside this program (`cargo xtask bench` names the one built as it is shipped).
     #[arg(long, value_name = "PATH")]
     pub ours: Option<PathBuf>,
     /// A foreign ztunnel to measure beside ours.
     #[arg(long, value_name = "PATH")]
     pub ztunnel: Option<PathBuf>,
+    /// An Envoy to measure beside our waypoint.
+    #[arg(long, value_name = "PATH")]
+    pub envoy: Option<PathBuf>,
     /// Only these rows.
     #[arg(long, value_name = "ROW")]
     pub only: Vec<Row>,
@@ -68,6 +77,24 @@ pub struct Options {
 pub enum Layer {
     /// TCP through ztunnels.
     L4,
+    /// HTTP through a waypoint.
+    L7,
+}
+
+impl Layer {
+    /// Name on the command line.
+    fn key(self) -> &'static str {
+        match self {
+            Self::L4 => "l4",
+            Self::L7 => "l7",
+        }
+    }
+}
+
+impl Options {
+    fn time(&self) -> Duration {
+        Duration::try_from_secs_f64(self.seconds).unwrap_or(Duration::from_secs(1))
+    }
 }
 
 /// Runs the bench and prints what came of it. The calling process must be inside the lab's namespaces.
@@ -75,6 +102,14 @@ pub fn run(options: &Options) -> Result<(), LabError> {
     let failed = |cause: nix::errno::Errno| LabError::system("raising the limit on open files")(cause.into());
     raise_open_files().map_err(failed)?;
     let (machine, begun) = (Machine::look(), Instant::now());
+    let results = match options.layer {
+        Layer::L4 => l4(options)?,
+        Layer::L7 => l7(options)?,
+    };
+    tell(options, &results, &machine, begun.elapsed())
+}
+
+fn l4(options: &Options) -> Result<Results, LabError> {
     let competitors = competitors(options);
     let mut arenas = Vec::new();
     for (number, competitor) in competitors.iter().enumerate() {
@@ -83,21 +118,59 @@ pub fn run(options: &Options) -> Result<(), LabError> {
         arena.reach()?;
         arenas.push(arena);
     }
-    let mut results = Results::new(competitors.iter().map(Competitor::name).collect());
+    let names = competitors.iter().map(Competitor::name).collect();
+    rounds(options, names, |turn, row| sample(&mut arenas[turn], &competitors[turn], row, options))
+}
+
+fn l7(options: &Options) -> Result<Results, LabError> {
+    let mut between = if options.proxies_only { Vec::new() } else { vec![Between::Nothing] };
+    between.push(Between::Ours(options.ours.clone()));
+    between.extend(options.envoy.clone().map(Between::Envoy));
+    between.push(Between::Mesh(options.ours.clone()));
+    let mut stages = Vec::new();
+    for (number, between) in between.iter().enumerate() {
+        eprintln!("bringing up: {} …", between.name());
+        stages.push(Stage::up(between, number)?);
+    }
+    let names = between.iter().map(Between::name).collect();
+    rounds(options, names, |turn, row| {
+        let (stage, has_proxies) = (&stages[turn], between[turn].has_proxies());
+        if row == Row::Memory && !has_proxies {
+            return Ok(Vec::new());
+        }
+        let width = if row == Row::Memory { Row::KeepAlive64.width() } else { row.width() };
+        let measured = stage.measure(width, options.time())?;
+        Ok(match row {
+            Row::Memory => {
+                vec![(Figure::Idle, stage.idle() / 1e6), (Figure::Loaded, Figure::Loaded.of(&measured))]
+            }
+            _ => figures(row, has_proxies, &measured),
+        })
+    })
+}
+
+/// Every row in every round, competitors interleaved.
+fn rounds(
+    options: &Options,
+    names: Vec<String>,
+    mut sample: impl FnMut(usize, Row) -> Result<Vec<(Figure, f64)>, LabError>,
+) -> Result<Results, LabError> {
+    let all = names.len();
+    let mut results = Results::new(options.layer, names);
     for round in 0..options.rounds as usize {
-        for row in Row::ALL.into_iter().filter(|row| options.only.is_empty() || options.only.contains(row)) {
+        let rows = Row::of(options.layer).iter();
+        for row in rows.copied().filter(|row| options.only.is_empty() || options.only.contains(row)) {
             eprintln!("round {} of {}: {} …", round + 1, options.rounds, row.title());
-            for turn in 0..competitors.len() {
+            for turn in 0..all {
                 // Each round begins with another competitor, so that none always comes after the same one.
-                let turn = (turn + round) % competitors.len();
-                for (figure, sample) in sample(&mut arenas[turn], &competitors[turn], row, options)? {
+                let turn = (turn + round) % all;
+                for (figure, sample) in sample(turn, row)? {
                     results.add(row, figure, turn, sample);
                 }
             }
         }
     }
-    drop(arenas);
-    tell(options, &results, &machine, begun.elapsed())
+    Ok(results)
 }
 
 fn competitors(options: &Options) -> Vec<Competitor> {
@@ -114,7 +187,7 @@ fn sample(
     row: Row,
     options: &Options,
 ) -> Result<Vec<(Figure, f64)>, LabError> {
-    let time = Duration::try_from_secs_f64(options.seconds).unwrap_or(Duration::from_secs(1));
+    let time = options.time();
     let measured = match row {
         Row::Memory if !competitor.has_proxies() => return Ok(Vec::new()),
         Row::Memory => {
@@ -130,13 +203,25 @@ fn sample(
         Row::Fresh32 => arena.measure(client::fresh, wire::WEB, row.width(), time)?,
         Row::Bulk1 | Row::Bulk8 => arena.measure(client::bulk, wire::SINK, row.width(), time)?,
     };
-    let figures = row.figures().iter().filter(|figure| competitor.has_proxies() || !figure.of_proxies());
-    Ok(figures.map(|figure| (*figure, figure.of(&measured))).collect())
+    Ok(figures(row, competitor.has_proxies(), &measured))
+}
+
+/// What a load through proxies, or past them, tells.
+fn figures(row: Row, has_proxies: bool, measured: &Measured) -> Vec<(Figure, f64)> {
+    let figures = row.figures().iter().filter(|figure| has_proxies || !figure.of_proxies());
+    figures.map(|figure| (*figure, figure.of(measured))).collect()
 }
 
 fn tell(options: &Options, results: &Results, machine: &Machine, took: Duration) -> Result<(), LabError> {
-    let with = if options.ztunnel.is_some() { " --ztunnel PATH" } else { "" };
-    let conditions = conditions(options);
+    let with = match options.layer {
+        Layer::L4 if options.ztunnel.is_some() => " --ztunnel PATH",
+        Layer::L7 if options.envoy.is_some() => " --envoy PATH",
+        _ => "",
+    };
+    let conditions = match options.layer {
+        Layer::L4 => conditions(options),
+        Layer::L7 => conditions_of_l7(options),
+    };
     if options.json {
         let told = json!({"machine": machine.json(), "conditions": conditions, "rounds": options.rounds, "rows": results.json()});
         println!("{told:#}");
@@ -149,7 +234,7 @@ fn tell(options: &Options, results: &Results, machine: &Machine, took: Duration)
         );
     }
     match &options.markdown {
-        Some(page) => write_page(page, results, machine, &conditions, with),
+        Some(page) => write_page(page, (options.layer, results), machine, &conditions, with),
         None => Ok(()),
     }
 }
@@ -171,9 +256,30 @@ fn conditions(options: &Options) -> String {
     )
 }
 
+fn conditions_of_l7(options: &Options) -> String {
+    let cpus = match gateway::pins() {
+        true => {
+            "the proxy has the machine's first CPU to itself as far as the bench goes, client and server share the others"
+        }
+        false => "everything shares the machine's only CPU",
+    };
+    format!(
+        "Equal for no proxy, ours and Envoy: HTTP/1.1 over plain TCP on both sides, client and server of one thread each on \
+         two nodes (network namespaces joined by a veth pair), and {cpus}. Equal for ours and Envoy: one worker, two routes \
+         (`/api`, `/`), one policy (only GET), the same retries, no access log. The whole mesh is client, its ztunnel, \
+         waypoint (same routes and policy), server's ztunnel and server, mutual TLS between all of them, one worker each, on \
+         all CPUs; its CPU time is that of all three proxies, its memory their average. The client is a closed loop: each \
+         connection sends its next request when the last answer has come; status and body of every answer are compared. {} \
+         rounds of {} s after {} s of warming, competitors taking turns; idle memory is read before a proxy's first request.",
+        options.rounds,
+        options.seconds,
+        options.seconds / 4.0,
+    )
+}
+
 fn write_page(
     page: &Path,
-    results: &Results,
+    (layer, results): (Layer, &Results),
     machine: &Machine,
     conditions: &str,
     with: &str,
@@ -181,7 +287,9 @@ fn write_page(
     let before = std::fs::read_to_string(page).unwrap_or_default();
     let kept = before.find(KEPT).map_or("", |at| &before[at..]);
     let text = format!(
-        "# L4 side by side\n\nMade by `cargo xtask bench l4{with} --markdown FILE`.\n\n{}.\n\n{}\n{conditions}\n\n```text\n{}```\n{kept}",
+        "# {} side by side\n\nMade by `cargo xtask bench {}{with} --markdown FILE`.\n\n{}.\n\n{}\n{conditions}\n\n```text\n{}```\n{kept}",
+        layer.key().to_uppercase(),
+        layer.key(),
         machine.text(),
         results.markdown(),
         results.commands(with),

@@ -128,7 +128,7 @@ impl Arena {
         time: Duration,
     ) -> Result<Measured, LabError> {
         let (to, proxies) = (SocketAddr::new(self.server, port), self.proxies.clone());
-        let window = Window { warm: time / 4, time, cpu: Box::new(move || proxies.cpu()) };
+        let window = Window { warm: time / 4, time, usage: Box::new(move || proxies.usage()) };
         let measured = self.lab.in_pod(&self.client, move || load(to, width, &window));
         let measured = measured.map_err(LabError::system(format!("{width} connections to {to}")))?;
         if !self.proxies.0.is_empty() && measured.cpu == 0.0 {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::proxies::Cpu;
+use super::proxies::Usage;
 use super::wire::{self, Follower, Keeping};
 
 /// How long one answer may take before the bench gives up.
@@ -23,14 +23,14 @@ const OPENING: usize = 16;
 /// Time between the last of the held connections and the look at the proxies.
 const RESTING: Duration = Duration::from_millis(700);
 
-/// When to measure, and how to read the proxies' CPU time.
+/// When to measure, and how to read what the proxies use.
 pub(super) struct Window {
     /// Load before anything is counted.
     pub(super) warm: Duration,
     /// How long to count.
     pub(super) time: Duration,
-    /// Reads the proxies' CPU time so far.
-    pub(super) cpu: Box<dyn Fn() -> Cpu + Send>,
+    /// Reads what the proxies use.
+    pub(super) usage: Box<dyn Fn() -> Usage + Send>,
 }
 
 /// What happened within a window.
@@ -41,6 +41,8 @@ pub(super) struct Measured {
     pub(super) seconds: f64,
     /// The proxies' CPU seconds meanwhile.
     pub(super) cpu: f64,
+    /// Resident bytes of the proxies at the end, under load.
+    pub(super) resident: f64,
     /// Nanoseconds of each request, sorted; empty for bulk data.
     pub(super) latencies: Vec<u32>,
 }
@@ -62,22 +64,29 @@ struct Run {
 
 /// Kept connections, each with one request under way.
 pub(super) fn keep_alive(to: SocketAddr, width: usize, window: &Window) -> Result<Measured> {
-    drive(to, width, window, |run| async move {
-        let mut asker = Asker::new(Keeping::Kept);
-        let mut stream = connect(run.to).await?;
-        while run.phase.get() != Phase::Over {
-            let begun = Instant::now();
-            asker.exchange(&mut stream).await?;
-            run.done(begun);
-        }
-        Ok(())
-    })
+    drive(to, width, window, |run| kept(run, Compared::Whole))
+}
+
+/// The same through proxies that read HTTP and may write heads anew: only status and body are compared.
+pub(super) fn through(to: SocketAddr, width: usize, window: &Window) -> Result<Measured> {
+    drive(to, width, window, |run| kept(run, Compared::Body))
+}
+
+async fn kept(run: Rc<Run>, compared: Compared) -> Result<()> {
+    let mut asker = Asker::new(Keeping::Kept, compared);
+    let mut stream = connect(run.to).await?;
+    while run.phase.get() != Phase::Over {
+        let begun = Instant::now();
+        asker.exchange(&mut stream).await?;
+        run.done(begun);
+    }
+    Ok(())
 }
 
 /// A new connection for each request; the measured time is from connect to the end of the connection.
 pub(super) fn fresh(to: SocketAddr, width: usize, window: &Window) -> Result<Measured> {
     drive(to, width, window, |run| async move {
-        let mut asker = Asker::new(Keeping::Closed);
+        let mut asker = Asker::new(Keeping::Closed, Compared::Whole);
         while run.phase.get() != Phase::Over {
             let begun = Instant::now();
             let mut stream = connect(run.to).await?;
@@ -121,7 +130,7 @@ pub(super) fn hold<T>(to: SocketAddr, count: usize, look: impl Fn() -> T) -> Res
             .map(|lane| {
                 let held = Rc::clone(&held);
                 ambit_process::spawn::spawn_local("open", async move {
-                    let mut asker = Asker::new(Keeping::Kept);
+                    let mut asker = Asker::new(Keeping::Kept, Compared::Whole);
                     for _ in (lane..count).step_by(OPENING) {
                         let mut stream = connect(to).await?;
                         asker.exchange(&mut stream).await?;
@@ -141,14 +150,30 @@ pub(super) fn hold<T>(to: SocketAddr, count: usize, look: impl Fn() -> T) -> Res
 
 /// Asks until an answer comes.
 pub(super) fn reach(to: SocketAddr, limit: Duration) -> Result<()> {
+    insist(limit, || async move {
+        let mut stream = connect(to).await?;
+        Asker::new(Keeping::Kept, Compared::Whole).exchange(&mut stream).await
+    })
+}
+
+/// The same through proxies that read HTTP.
+pub(super) fn reach_through(to: SocketAddr, limit: Duration) -> Result<()> {
+    insist(limit, || async move {
+        let mut stream = connect(to).await?;
+        Asker::new(Keeping::Kept, Compared::Body).exchange(&mut stream).await
+    })
+}
+
+/// Connects until that works, and asks nothing.
+pub(super) fn connectable(to: SocketAddr, limit: Duration) -> Result<()> {
+    insist(limit, || async move { connect(to).await.map(drop) })
+}
+
+fn insist<F: Future<Output = Result<()>>>(limit: Duration, once: impl Fn() -> F) -> Result<()> {
     on_this_thread(async {
         let end = Instant::now() + limit;
         loop {
-            let once = async {
-                let mut stream = connect(to).await?;
-                Asker::new(Keeping::Kept).exchange(&mut stream).await
-            };
-            match once.await {
+            match once().await {
                 Ok(()) => return Ok(()),
                 Err(cause) if Instant::now() > end => return Err(cause),
                 Err(_not_yet) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -173,17 +198,26 @@ impl Run {
     }
 }
 
+/// How much of an answer must be as expected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    Whole,
+    Body,
+}
+
 /// One connection's requests.
 struct Asker {
     request: Vec<u8>,
     expected: wire::Answer,
-    buffer: [u8; 512],
+    compared: Compared,
+    buffer: [u8; 1024],
     next: u64,
 }
 
 impl Asker {
-    fn new(keeping: Keeping) -> Self {
-        Self { request: wire::request(keeping), expected: wire::answer(keeping), buffer: [0; 512], next: 0 }
+    fn new(keeping: Keeping, compared: Compared) -> Self {
+        let (request, expected) = (wire::request(keeping), wire::answer(keeping));
+        Self { request, expected, compared, buffer: [0; 1024], next: 0 }
     }
 
     async fn exchange(&mut self, stream: &mut TcpStream) -> Result<()> {
@@ -192,13 +226,24 @@ impl Asker {
         stream.write_all(&self.request).await?;
         let expected = self.expected.with(&digits);
         let mut filled = 0;
-        while filled < expected.len() {
+        let is_over = |answer: &[u8]| match self.compared {
+            Compared::Whole => answer.len() >= expected.len(),
+            Compared::Body => wire::body(answer).is_some_and(|body| body.len() >= wire::BODY),
+        };
+        while !is_over(&self.buffer[..filled]) {
             match stream.read(&mut self.buffer[filled..]).await? {
                 0 => return Err(Error::other("the connection ended within an answer")),
                 read => filled += read,
             }
         }
-        if &self.buffer[..filled] == expected {
+        let answer = &self.buffer[..filled];
+        let is_right = match self.compared {
+            Compared::Whole => answer == expected,
+            Compared::Body => {
+                answer.starts_with(b"HTTP/1.1 200 ") && wire::body(answer) == wire::body(expected)
+            }
+        };
+        if is_right {
             return Ok(());
         }
         Err(Error::other(format!("a wrong answer: {:?}", String::from_utf8_lossy(&self.buffer[..filled]))))
@@ -221,15 +266,21 @@ fn drive<F: Future<Output = Result<()>> + 'static>(
         let lanes: Vec<_> =
             (0..width).map(|_| ambit_process::spawn::spawn_local("lane", lane(Rc::clone(&run)))).collect();
         tokio::time::sleep(window.warm).await;
-        let (begun, before) = (Instant::now(), (window.cpu)());
+        let (begun, before) = (Instant::now(), (window.usage)());
         run.phase.set(Phase::Counting);
         tokio::time::sleep(window.time).await;
         run.phase.set(Phase::Over);
-        let (seconds, cpu) = (begun.elapsed().as_secs_f64(), (window.cpu)() - before);
+        let (seconds, after) = (begun.elapsed().as_secs_f64(), (window.usage)());
         patiently(joined(lanes)).await?;
         let mut latencies = run.latencies.take();
         latencies.sort_unstable();
-        Ok(Measured { count: run.count.get(), seconds, cpu, latencies })
+        Ok(Measured {
+            count: run.count.get(),
+            seconds,
+            cpu: after.cpu - before.cpu,
+            resident: after.resident,
+            latencies,
+        })
     })
 }
 

@@ -2,16 +2,25 @@
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// CPU seconds of the proxies together.
-pub(super) type Cpu = f64;
+/// What proxies use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    /// CPU seconds so far, of all of them.
+    pub(super) cpu: f64,
+    /// Resident bytes, the average of them.
+    pub(super) resident: f64,
+}
 
 /// Process ids of a lab's proxies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proxies(pub(super) Vec<u32>);
 
 impl Proxies {
-    /// CPU seconds so far, of all of them.
-    pub(super) fn cpu(&self) -> Cpu {
+    pub(super) fn usage(&self) -> Usage {
+        Usage { cpu: self.cpu(), resident: self.resident() }
+    }
+
+    fn cpu(&self) -> f64 {
         let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
         self.0.iter().filter_map(|pid| ticks_of(&read(*pid, "stat"))).sum::<u64>() as f64 / ticks
     }

@@ -1,5 +1,6 @@
 //! What is measured: rows of load, and the figures each of them gives.
 
+use super::Layer;
 use super::client::Measured;
 
 /// One kind of load.
@@ -29,6 +30,7 @@ pub(super) enum Figure {
     CpuEach,
     CpuPerGib,
     Idle,
+    Loaded,
     PerConnection,
 }
 
@@ -42,6 +44,14 @@ pub(super) enum Aim {
 impl Row {
     pub(super) const ALL: [Self; 6] =
         [Self::Memory, Self::KeepAlive1, Self::KeepAlive64, Self::Fresh32, Self::Bulk1, Self::Bulk8];
+
+    /// The rows of a layer.
+    pub(super) fn of(layer: Layer) -> &'static [Self] {
+        match layer {
+            Layer::L4 => &Self::ALL,
+            Layer::L7 => &[Self::Memory, Self::KeepAlive1, Self::KeepAlive64],
+        }
+    }
 
     /// Name on the command line.
     pub(super) fn key(self) -> &'static str {
@@ -77,17 +87,17 @@ impl Row {
     }
 
     pub(super) fn figures(self) -> &'static [Figure] {
-        use Figure::{CpuEach, CpuPerGib, Gigabits, Idle, Median, PerConnection, Rate, Slowest};
+        use Figure::{CpuEach, CpuPerGib, Gigabits, Idle, Loaded, Median, PerConnection, Rate, Slowest};
         match self {
-            Self::Memory => &[Idle, PerConnection],
-            Self::KeepAlive1 => &[Median, Slowest, CpuEach],
-            Self::KeepAlive64 | Self::Fresh32 => &[Rate, Median, Slowest, CpuEach],
+            Self::Memory => &[Idle, Loaded, PerConnection],
+            Self::KeepAlive1 | Self::KeepAlive64 | Self::Fresh32 => &[Rate, Median, Slowest, CpuEach],
             Self::Bulk1 | Self::Bulk8 => &[Gigabits, CpuPerGib],
         }
     }
 
-    pub(super) fn aim(self, figure: Figure) -> Option<Aim> {
+    pub(super) fn aim(self, layer: Layer, figure: Figure) -> Option<Aim> {
         match (self, figure) {
+            (Self::Memory, Figure::Idle | Figure::Loaded) if layer == Layer::L7 => Some(Aim::AtMost(15.0)),
             (Self::KeepAlive1, Figure::Median) => Some(Aim::AtMost(130.0)),
             (Self::KeepAlive64, Figure::Rate) => Some(Aim::AtLeast(45_000.0)),
             (Self::Fresh32, Figure::Rate) => Some(Aim::AtLeast(8_000.0)),
@@ -109,6 +119,7 @@ impl Figure {
             Self::CpuEach => "proxies' CPU per request, µs",
             Self::CpuPerGib => "proxies' CPU per GiB, s",
             Self::Idle => "idle, MB",
+            Self::Loaded => "with 64 busy connections, MB",
             Self::PerConnection => "per open connection, KB",
         }
     }
@@ -123,13 +134,14 @@ impl Figure {
             Self::CpuEach => "proxy_cpu_microseconds_each",
             Self::CpuPerGib => "proxy_cpu_seconds_per_gib",
             Self::Idle => "resident_megabytes_idle",
+            Self::Loaded => "resident_megabytes_loaded",
             Self::PerConnection => "resident_kilobytes_per_connection",
         }
     }
 
     /// Whether only a proxy has it.
     pub(super) fn of_proxies(self) -> bool {
-        matches!(self, Self::CpuEach | Self::CpuPerGib | Self::Idle | Self::PerConnection)
+        matches!(self, Self::CpuEach | Self::CpuPerGib | Self::Idle | Self::Loaded | Self::PerConnection)
     }
 
     pub(super) fn of(self, measured: &Measured) -> f64 {
@@ -141,6 +153,7 @@ impl Figure {
             Self::Gigabits => measured.count as f64 * 8.0 / 1e9 / measured.seconds,
             Self::CpuEach => measured.cpu * 1e6 / count,
             Self::CpuPerGib => measured.cpu * f64::from(1 << 30) / count,
+            Self::Loaded => measured.resident / 1e6,
             // These come from the proxies' memory, not from a load.
             Self::Idle | Self::PerConnection => f64::NAN,
         }
@@ -152,7 +165,9 @@ impl Figure {
             Self::Rate if value >= 1e4 => format!("{:.1} k", value / 1e3),
             Self::Rate => format!("{value:.0}"),
             Self::Median | Self::Slowest => format!("{value:.0}"),
-            Self::CpuEach | Self::Idle | Self::PerConnection | Self::Gigabits => format!("{value:.1}"),
+            Self::CpuEach | Self::Idle | Self::Loaded | Self::PerConnection | Self::Gigabits => {
+                format!("{value:.1}")
+            }
             Self::CpuPerGib => format!("{value:.2}"),
         }
     }
@@ -185,6 +200,7 @@ mod tests {
             count: 1 << 30,
             seconds: 2.0,
             cpu: 0.5,
+            resident: 5e6,
             latencies: (1..=1000).map(|number| number * 1000).collect(),
         };
         let cases = [
@@ -193,6 +209,7 @@ mod tests {
             (Figure::Slowest, "991"),
             (Figure::Gigabits, "4.3"),
             (Figure::CpuPerGib, "0.50"),
+            (Figure::Loaded, "5.0"),
         ];
         for (figure, expected) in cases {
             assert_eq!(figure.show(figure.of(&measured)), expected, "{figure:?}");

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::wire::{self, CLOSE, END, Follower, Keeping, SINK, WEB};
 
 /// Largest request.
-const LARGEST: usize = 512;
+const LARGEST: usize = 1024;
 
 /// Bulk data taken per call.
 const BULK: usize = 256 * 1024;

@@ -5,10 +5,12 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::Layer;
 use super::row::{Figure, Row};
 
 /// All samples of a run: per row and figure, and per competitor, one per round.
 pub(super) struct Results {
+    layer: Layer,
     competitors: Vec<String>,
     samples: BTreeMap<(Row, Figure), Vec<Vec<f64>>>,
 }
@@ -40,8 +42,8 @@ impl Spread {
 }
 
 impl Results {
-    pub(super) fn new(competitors: Vec<String>) -> Self {
-        Self { competitors, samples: BTreeMap::new() }
+    pub(super) fn new(layer: Layer, competitors: Vec<String>) -> Self {
+        Self { layer, competitors, samples: BTreeMap::new() }
     }
 
     /// Adds one sample of a competitor.
@@ -53,7 +55,8 @@ impl Results {
 
     /// The rows that were measured.
     fn rows(&self) -> Vec<Row> {
-        Row::ALL.into_iter().filter(|row| self.samples.keys().any(|(measured, _)| measured == row)).collect()
+        let rows = Row::of(self.layer).iter().copied();
+        rows.filter(|row| self.samples.keys().any(|(measured, _)| measured == row)).collect()
     }
 
     /// Lines of cells; a line of one cell is the title of what follows.
@@ -66,7 +69,7 @@ impl Results {
                 let cell = |samples: &Vec<f64>| {
                     Spread::of(samples).map_or_else(|| "–".to_owned(), |spread| spread.show(*figure))
                 };
-                let aim = row.aim(*figure).map_or_else(String::new, |aim| aim.show(*figure));
+                let aim = row.aim(self.layer, *figure).map_or_else(String::new, |aim| aim.show(*figure));
                 let mut line = vec![figure.title().to_owned()];
                 line.extend(samples.iter().map(cell));
                 line.push(aim);
@@ -124,8 +127,14 @@ impl Results {
     pub(super) fn commands(&self, with: &str) -> String {
         let rows = self.rows();
         let widest = rows.iter().map(|row| row.title().len()).max().unwrap_or_default();
-        let line =
-            |row: &Row| format!("{:widest$}  cargo xtask bench l4 --only {}{with}\n", row.title(), row.key());
+        let line = |row: &Row| {
+            format!(
+                "{:widest$}  cargo xtask bench {} --only {}{with}\n",
+                row.title(),
+                self.layer.key(),
+                row.key()
+            )
+        };
         rows.iter().map(line).collect()
     }
 
@@ -163,7 +172,7 @@ mod tests {
 
     #[test]
     fn tables_name_competitors_rows_and_aims() {
-        let mut results = Results::new(vec!["no mesh".to_owned(), "ours".to_owned()]);
+        let mut results = Results::new(Layer::L4, vec!["no mesh".to_owned(), "ours".to_owned()]);
         for sample in [100.0, 120.0, 110.0] {
             results.add(Row::KeepAlive1, Figure::Median, 0, 50.0);
             results.add(Row::KeepAlive1, Figure::Median, 1, sample);

@@ -6,6 +6,9 @@ pub(super) const WEB: u16 = 8080;
 /// Port of the server that swallows bulk data and says whether all of it was right.
 pub(super) const SINK: u16 = 9090;
 
+/// Bytes of an answer's body.
+pub(super) const BODY: usize = 128;
+
 /// Digits of a request's number.
 const DIGITS: usize = 10;
 
@@ -44,8 +47,9 @@ pub(super) fn answer(keeping: Keeping) -> Answer {
         Keeping::Kept => "",
         Keeping::Closed => "Connection: close\r\n",
     };
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{close}Content-Length: 128\r\n\r\n");
-    let filling: String = ('a'..='z').cycle().take(128 - DIGITS).collect();
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{close}Content-Length: {BODY}\r\n\r\n");
+    let filling: String = ('a'..='z').cycle().take(BODY - DIGITS).collect();
     Answer { at: head.len(), bytes: format!("{head}{}{filling}", "0".repeat(DIGITS)).into_bytes() }
 }
 
@@ -78,6 +82,11 @@ pub(super) fn number(request: &mut [u8], mut number: u64) -> [u8; DIGITS] {
 pub(super) fn digits(head: &[u8]) -> Option<&[u8]> {
     let digits = head.get(ASKED_AT..ASKED_AT + DIGITS)?;
     (head.starts_with(b"GET /") && digits.iter().all(u8::is_ascii_digit)).then_some(digits)
+}
+
+/// What follows the head of a message, if that is complete.
+pub(super) fn body(message: &[u8]) -> Option<&[u8]> {
+    find(message, END).map(|end| &message[end + END.len()..])
 }
 
 /// Where one text stands in another.
@@ -150,7 +159,8 @@ mod tests {
         assert!(find(&request, CLOSE).is_some() && request.ends_with(END));
         let mut answer = answer(Keeping::Kept);
         let bytes = answer.with(&written).to_vec();
-        assert_eq!(bytes.len() - (find(&bytes, END).unwrap() + END.len()), 128);
+        assert_eq!(body(&bytes).unwrap().len(), BODY);
+        assert_eq!(body(b"HTTP/1.1 200 OK\r\n"), None);
     }
 
     #[test]

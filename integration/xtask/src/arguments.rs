@@ -78,13 +78,17 @@ fn demo(words: &[String]) -> Result<Command, String> {
 }
 
 fn bench(words: &[String]) -> Result<Command, String> {
-    let mut lab = vec!["bench".to_owned(), "l4".to_owned()];
+    let (layer, words) = match words.split_first() {
+        Some((layer, rest)) if matches!(layer.as_str(), "l4" | "l7") => (layer.as_str(), rest),
+        _ => ("l4", words),
+    };
+    let peer = if layer == "l4" { "--ztunnel" } else { "--envoy" };
+    let mut lab = vec!["bench".to_owned(), layer.to_owned()];
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "l4" => {}
             "--json" | "--proxies-only" => lab.push(word.clone()),
-            "--ztunnel" => {
+            named if named == peer => {
                 lab.push(word.clone());
                 lab.push(path(word, words.next())?.display().to_string());
             }
@@ -92,7 +96,7 @@ fn bench(words: &[String]) -> Result<Command, String> {
                 let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
                 lab.extend([word.clone(), value.clone()]);
             }
-            other => return Err(format!("bench takes no {other:?}")),
+            other => return Err(format!("bench {layer} takes no {other:?}")),
         }
     }
     Ok(Command::Lab(lab))
@@ -132,6 +136,7 @@ mod tests {
             ("bench", lab("bench l4")),
             ("bench l4 --json", lab("bench l4 --json")),
             ("bench --only bulk1 --rounds 5", lab("bench l4 --only bulk1 --rounds 5")),
+            ("bench l7 --only memory", lab("bench l7 --only memory")),
             ("lab up dir --nodes 3", lab("up dir --nodes 3")),
         ];
         for (line, command) in cases {
@@ -151,7 +156,9 @@ mod tests {
             ("test --ztunnel", "needs a path"),
             ("test --ztunnel ./does/not/exist", "does/not/exist"),
             ("demo --twice", "\"--twice\""),
-            ("bench l7", "\"l7\""),
+            ("bench l5", "\"l5\""),
+            ("bench l7 --ztunnel x", "\"--ztunnel\""),
+            ("bench --envoy x", "\"--envoy\""),
         ];
         for (line, part) in cases {
             let problem = read(line).unwrap_err();

@@ -23,6 +23,7 @@ usage: cargo xtask COMMAND
        [--guides DIR]      … with the guides' manifests from this folder
   check                    format, lints, layers, budgets, generated code, dependency rules
   bench [l4] [--json]      side by side: no mesh, ours, and a ztunnel named by --ztunnel PATH
+  bench l7 [--json]        side by side: no proxy, our waypoint, Envoy (--envoy PATH, else fetched), the whole mesh
        [--only ROW] [--rounds N] [--seconds S] [--connections N] [--proxies-only] [--markdown FILE]
   lab ARGS…                the lab by hand: cargo xtask lab --help
 ";
@@ -63,10 +64,20 @@ fn perform(command: &Command) -> Result<(), Failure> {
             workspace.build()?;
             let mut words = words.clone();
             if words.first().is_some_and(|word| word == "bench") {
-                words
-                    .extend(["--ours".to_owned(), workspace.build_shipped("ztunnel")?.display().to_string()]);
+                words.extend(measured(&workspace, &words)?);
             }
             Err(workspace.become_lab(&words))
         }
     }
+}
+
+/// The programs that a bench measures, as options of its own.
+fn measured(workspace: &Workspace, words: &[String]) -> Result<Vec<String>, Failure> {
+    let l7 = words.get(1).is_some_and(|word| word == "l7");
+    let ours = workspace.build_shipped(if l7 { "waypoint" } else { "ztunnel" })?;
+    let mut options = vec!["--ours".to_owned(), ours.display().to_string()];
+    if l7 && !words.iter().any(|word| word == "--envoy") {
+        options.extend(["--envoy".to_owned(), peers::envoy(workspace)?.display().to_string()]);
+    }
+    Ok(options)
 }
