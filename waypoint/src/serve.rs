@@ -78,7 +78,6 @@ where
         // It runs from the end of the last answer, so it bounds idle connections too.
         .header_read_timeout(data.times.idle)
         .max_header_size(data.max_head)
-        .pipeline_flush(true)
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = pin!(connection);
