@@ -1,13 +1,14 @@
 //! The composition root: the only file that knows every part of the program.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ambit_api::identity::{Identity, InvalidIdentity};
 use ambit_discovery::channel::{ChannelError, RootSource, Target, TokenSource};
-use ambit_discovery::credentials::{CaClient, Credentials};
+use ambit_discovery::credentials::{CaClient, Credentials, State};
 use ambit_discovery::view::{self, View, Writer};
 use ambit_discovery::xds::{self, Config, Node, Role, XdsMetrics};
 use ambit_process::admin::{Addresses, Admin, BindError, Serving};
@@ -76,11 +77,20 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let exporter = exporter.start(view.clone(), origin);
     let mesh = assemble(settings, view, watch, reporting).await?;
     let control = start_control(&mesh, &metrics, &readiness, writer)?;
-    start_doors(&mesh, &readiness)?;
+    let not_open = readiness.hold("listener");
     let serving = serve_admin(&mesh, Admin::new(readiness.clone(), metrics, log, quit.clone())).await?;
     info!(workers = mesh.workers.len(), identity = %mesh.own.identity, "waypoint is running");
 
-    let cause = signal::shutdown_or(&quit).await;
+    let told = signal::shutdown_or(&quit);
+    let mut told = pin!(told);
+    tokio::select! {
+        opened = open_doors(&mesh, not_open) => opened?,
+        cause = told.as_mut() => {
+            info!(%cause, "stopped before there was anything to serve");
+            return Ok(());
+        }
+    }
+    let cause = told.await;
     let times = mesh.settings.data.times;
     info!(%cause, deadline = ?times.drain, "leaving");
     let _not_ready = leave(&mesh, &readiness, times.linger.min(times.drain / 2)).await;
@@ -225,25 +235,22 @@ fn start_control(
     Ok([xds, credentials])
 }
 
-/// Opens the HBONE port, and the plain ports of a gateway as they are told. Ready once there is a certificate.
-fn start_doors(mesh: &Arc<Mesh>, readiness: &Readiness) -> Result<(), Fatal> {
+/// Opens the HBONE port, and the plain ports of a gateway as they are told, once we have what serving takes: a connection
+/// that is refused is tried at another replica, one that is taken and then fails is not.
+async fn open_doors(mesh: &Arc<Mesh>, not_open: Hold) -> Result<(), Fatal> {
     let inbound = mesh.settings.data.inbound;
     let failed = |cause| Fatal::Listen(inbound, cause);
     let netns = Netns::current().map_err(failed)?;
+    let (mut certificate, mut changed) = (mesh.own.certificate.clone(), mesh.view.changes());
+    let usable = |state: &State| state.usable_at(SystemTime::now()).is_some();
+    // Of all our resources the gateway comes last. Both senders live as long as the process.
+    while mesh.view.load().waypoint.gateway.is_none() && changed.changed().await.is_ok() {}
+    let _there = certificate.wait_for(usable).await;
     let options = ListenOptions { keepalive: None, ..ListenOptions::default() };
     let listener = socket::listen(&netns, inbound, &options).map_err(failed)?;
     spawn("tunnels", arrive::accept(listener, Door::Tunnels, mesh.clone()));
     spawn("listeners", listeners::follow(mesh.clone(), netns));
-    let (mut certificate, drain, hold) =
-        (mesh.own.certificate.clone(), mesh.drain.clone(), readiness.hold("certificate"));
-    spawn("first-certificate", async move {
-        let there = certificate.wait_for(|state| state.usable_at(std::time::SystemTime::now()).is_some());
-        tokio::select! {
-            _there = there => {}
-            () = drain.signalled() => {}
-        }
-        drop(hold);
-    });
+    drop(not_open);
     Ok(())
 }
 
