@@ -215,7 +215,7 @@ fn decision(text: &str) -> Option<bool> {
     }
 }
 
-/// Lower-case digits alone, as both specifications write them; B3's clients write upper-case ones too.
+/// Digits alone, in either case; the parser would take a sign as well.
 fn hex(text: &str) -> Result<u128, ()> {
     if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(());
