@@ -14,7 +14,7 @@ use ambit_api::workload::Workload;
 use ambit_discovery::resolve;
 
 use crate::balance::cluster::Cluster;
-use crate::limits::{Limits, Overflow};
+use crate::limits::{Kind, Limits, Overflow};
 
 mod dial;
 mod line;
@@ -129,6 +129,12 @@ impl Target {
 
     fn limits(&self) -> Option<&Arc<Limits>> {
         self.cluster.as_ref().map(|cluster| &cluster.limits)
+    }
+
+    /// Whether more connections are open than the policy permits by now.
+    fn is_beyond_limit(&self) -> bool {
+        let Some((ceiling, limits)) = self.terms.connections.zip(self.limits()) else { return false };
+        limits.held(Kind::Connections) > ceiling.get()
     }
 }
 

@@ -96,8 +96,9 @@ impl Pool {
     async fn single(&self, target: &Target) -> Result<Line, ReachFailed> {
         let key = target.key();
         while let Some(mut single) = self.0.take_idle(&key, &target.peer) {
-            // The connection's own task may not have seen yet that the last answer is over.
-            if single.ready().await {
+            // The connection's own task may not have seen yet that the last answer is over. Where the policy permits
+            // fewer by now, this one is closed instead.
+            if single.ready().await && !target.is_beyond_limit() {
                 return Ok(self.line(key, target, single));
             }
         }
@@ -106,10 +107,11 @@ impl Pool {
     }
 
     async fn new_single(&self, key: Key, target: &Target) -> Result<Line, ReachFailed> {
-        let Some(limits) = target.limits().filter(|_| target.terms.connections.is_some()) else {
+        let Some(limits) = target.limits() else {
             let single = self.0.dialler.single(target, None).await.map_err(ReachFailed::dial)?;
             return Ok(self.line(key, target, single));
         };
+        // Counted even where nothing limits them: the next policy may.
         let ceiling = target.terms.connections;
         let slot = match limits.take(Kind::Connections, ceiling) {
             Ok(slot) => slot,
@@ -154,12 +156,18 @@ impl Pool {
         target: &Target,
         news: tokio::sync::watch::Sender<Option<Rc<DialFailed>>>,
     ) -> Result<Line, ReachFailed> {
-        let limits = target.limits().filter(|_| target.terms.connections.is_some());
-        let slot = match limits {
-            Some(limits) => {
-                let _pending = limits.take(Kind::Pending, target.terms.pending)?;
-                Some(limits.connection(target.terms.connections).await)
-            }
+        let ceiling = target.terms.connections;
+        let slot = match target.limits() {
+            Some(limits) => match limits.take(Kind::Connections, ceiling) {
+                Ok(slot) => Some(slot),
+                // One connection carries all of a worker's requests, and other workers' are never idle for long: without
+                // one of its own a worker could wait for ever.
+                Err(_full) if self.0.has_none(key) => None,
+                Err(_full) => {
+                    let _pending = limits.take(Kind::Pending, target.terms.pending)?;
+                    Some(limits.connection(ceiling).await)
+                }
+            },
             None => None,
         };
         let made = self.0.dialler.shared(target, slot).await;
@@ -242,6 +250,11 @@ impl Inner {
             }
         }
         None
+    }
+
+    /// Whether no HTTP/2 connection of that key is open.
+    fn has_none(&self, key: &Key) -> bool {
+        self.entries.borrow().get(key).is_none_or(|entry| entry.shared.is_empty())
     }
 
     fn await_idle(&self, key: &Key, peer: &Peer) -> oneshot::Receiver<Single> {
