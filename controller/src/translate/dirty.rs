@@ -40,6 +40,8 @@ pub(crate) struct Dirty {
     pub(crate) routed: BTreeSet<Key>,
     /// Pods that came, went or have other labels.
     pub(crate) relabelled: BTreeSet<Key>,
+    /// Services before such pods.
+    pub(crate) parted: BTreeSet<Key>,
     /// Pods of which waypoints may be told otherwise.
     pub(crate) held: BTreeSet<Key>,
     /// Objects whose verdict may differ.

@@ -25,7 +25,7 @@ use super::policies::{Listing, Policy, Spread};
 use super::record::{self, Mesh, Policies, Reading, Record};
 use super::waypoints::Views;
 use super::workload::{self, Surroundings};
-use super::{Recomputed, Writes, binding, peer, routes, service};
+use super::{Recomputed, Writes, binding, peer, service};
 use crate::objects::{Key, Objects};
 use crate::snapshot::{Resource, Resources, Snapshot};
 
@@ -225,8 +225,7 @@ impl State {
         let new = pod.and_then(|pod| record::build(pod, &reading, &slices));
         let old = self.records.remove(key);
         if old != new || dirty.relabelled.contains(key) {
-            let services: BTreeSet<Key> = old.iter().chain(&new).flat_map(super::index::services).collect();
-            dirty.verdicts.extend(services.iter().flat_map(|one| routes::parting(&self.routes(), one)));
+            dirty.parted.extend(old.iter().chain(&new).flat_map(super::index::services));
         }
         if old == new {
             if let Some(new) = new {

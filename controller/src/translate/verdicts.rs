@@ -45,6 +45,9 @@ impl Dirty {
 
     /// Marks what follows from the keys that were stale.
     pub(crate) fn close_verdicts(&mut self, state: &State) {
+        for service in &self.parted {
+            self.verdicts.extend(routes::parting(&state.routes(), service));
+        }
         for key in &self.services {
             self.verdicts.insert(ObjectRef::new(Kind::Service, &key.namespace, &key.name));
         }
