@@ -132,7 +132,7 @@ impl Format {
 
 impl Shape {
     fn operators(&self, each: &mut impl FnMut(&Operator)) {
-        let mut pieces = |pieces: &[Piece], each: &mut dyn FnMut(&Operator)| {
+        let pieces = |pieces: &[Piece], each: &mut dyn FnMut(&Operator)| {
             for piece in pieces {
                 if let Piece::Value(operator) = piece {
                     each(operator);
