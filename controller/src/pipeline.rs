@@ -4,7 +4,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ambit_crds::kind::Kind;
-use ambit_crds::meta::ObjectMeta;
 use ambit_crds::object::Object;
 use ambit_crds::source::SourceEvent;
 use ambit_process::readiness::Hold;
@@ -15,18 +14,10 @@ use crate::ca::pods::{Phase, PodFact};
 use crate::gate::Facts;
 use crate::objects::{Change, Inbox};
 use crate::snapshot::Snapshot;
+use crate::translate::replica_of;
 
 /// A batch is closed when it has grown to this, so that a flood is told in parts.
 const MAX_BATCH: usize = 10_000;
-
-/// Label: who manages a gateway's objects.
-const MANAGED: &str = "gateway.istio.io/managed";
-
-/// Its value on what our controller makes for waypoints.
-const MANAGED_BY_US: &str = "ambit.mesh-waypoint-controller";
-
-/// Label: the Gateway that an object belongs to.
-const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// Takes changes and returns the snapshot after them.
 pub trait Translate: Send {
@@ -159,7 +150,7 @@ impl<T: Translate> Pipeline<T> {
                         uid: pod.meta.uid.clone(),
                         service_account: pod.service_account().to_owned(),
                         node: pod.spec.node_name.clone(),
-                        waypoint: replica_of(&pod.meta),
+                        waypoint: replica_of(pod).map(|gateway| gateway.name),
                         phase: if pod.is_terminal() { Phase::Terminal } else { Phase::Live },
                     }),
                     Object::MeshConfig(mesh) => facts.trust_domain = mesh.spec.trust_domain.clone(),
@@ -173,12 +164,6 @@ impl<T: Translate> Pipeline<T> {
         }
         facts.changed.send_replace(());
     }
-}
-
-/// The Gateway that a pod is labelled as a replica of, by our controller's labels (policy.md rule 2).
-fn replica_of(meta: &ObjectMeta) -> Option<String> {
-    let ours = meta.label(MANAGED) == Some(MANAGED_BY_US);
-    meta.label(GATEWAY).filter(|_| ours).map(str::to_owned)
 }
 
 /// Whether the first listing is complete.

@@ -33,6 +33,7 @@ use ambit_crds::meta::ObjectRef;
 use ambit_crds::status::Condition;
 
 pub use attach::Census;
+pub(crate) use gateways::replica_of;
 pub use gateways::{Classes, DOWN, PROGRAMMED};
 pub use names::Names;
 

@@ -15,7 +15,7 @@ pub struct PodFact {
     pub service_account: String,
     /// The node it runs on; empty when not scheduled.
     pub node: String,
-    /// The Gateway in its namespace that it is labelled as a replica of, as our controller labels them.
+    /// The Gateway in its namespace that it is a replica of: labelled so, and as our controller deploys them.
     pub waypoint: Option<String>,
     /// Whether its containers have ended for good.
     pub phase: Phase,

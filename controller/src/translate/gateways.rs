@@ -252,11 +252,11 @@ fn readiness(key: &Key, gateway: &ObjectMeta, objects: &Objects) -> Readiness {
     }
 }
 
-/// The Gateway that a pod is a replica of.
+/// The Gateway that a pod is a replica of: labelled like one, under its account, and as we deploy it (policy.md rule 2).
 pub(crate) fn replica_of(pod: &Pod) -> Option<Key> {
     let name = pod.meta.label(GATEWAY_NAME)?;
-    let is_ours = pod.meta.label(MANAGED) == Some(CONTROLLER) && pod.service_account() == name;
-    is_ours.then(|| Key::new(&pod.meta.namespace, name))
+    let is_labelled = pod.meta.label(MANAGED) == Some(CONTROLLER) && pod.service_account() == name;
+    (is_labelled && super::owned::is_as_deployed(pod)).then(|| Key::new(&pod.meta.namespace, name))
 }
 
 /// All waypoints, and Gateways that asked to be one.

@@ -8,6 +8,7 @@ use ambit_crds::gateway::Gateway;
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::object::Object;
+use ambit_crds::pod::Pod;
 use serde_json::{Map, Value, json};
 
 use super::gateways::{
@@ -17,6 +18,10 @@ use super::state::State;
 use crate::objects::Key;
 use crate::write_back::Owned;
 
+/// What a waypoint's container runs.
+const IMAGE: &str = "ambit/waypoint";
+/// As which user and group.
+const USER: u32 = 1337;
 /// Where a waypoint says that it is ready.
 const STATUS_PORT: u16 = 15021;
 /// Keys of Gateway API itself are never copied to what is deployed.
@@ -166,7 +171,7 @@ fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<Stri
             "serviceAccountName": key.name,
             "containers": [{
                 "name": "waypoint",
-                "image": "ambit/waypoint",
+                "image": IMAGE,
                 "ports": [
                     { "name": "metrics", "containerPort": 15020, "protocol": "TCP" },
                     { "name": "status-port", "containerPort": STATUS_PORT, "protocol": "TCP" },
@@ -175,11 +180,27 @@ fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<Stri
                 "readinessProbe": probe,
                 "securityContext": {
                     "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
-                    "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 1337, "runAsGroup": 1337,
+                    "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
                 },
             }],
         },
     })
+}
+
+/// Whether a pod is one that the template makes, as far as that decides what runs in it: labels and an account alone would
+/// let everybody who may create pods be the waypoint.
+pub(crate) fn is_as_deployed(pod: &Pod) -> bool {
+    let [container] = pod.spec.containers.as_slice() else { return false };
+    let is_ours = pod.meta.owner.as_ref().is_some_and(|owner| owner.controller && owner.kind == "ReplicaSet");
+    let user = container.security_context.as_ref().and_then(|context| context.run_as_user);
+    is_ours
+        && container.image == IMAGE
+        && container.command.is_empty()
+        && container.args.is_empty()
+        && container.env.is_empty()
+        && user == Some(USER)
+        && pod.spec.init_containers.is_empty()
+        && !pod.spec.host_network
 }
 
 /// What `infrastructure` says; where it is not written, what the Gateway itself carries.
