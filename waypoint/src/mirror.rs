@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ambit_api::route::Mirror;
 use ambit_process::spawn::spawn_local;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::attempt::protocol;
 use crate::body::Outgoing;
@@ -40,6 +40,10 @@ pub fn send(exchange: &Rc<Exchange>, to: &Mirror, outline: &Outline, tee: Option
         };
         match tokio::time::timeout(LONGEST, mirrored).await {
             Ok(Ok(())) => {}
+            // Nobody gets an answer that would say so.
+            Ok(Err(Refusal::Denied(denied))) => {
+                info!(client = %exchange.arrival.client, service = %to.service, denied = denied.explain(), "copy denied");
+            }
             Ok(Err(failed)) => debug!(service = %to.service, error = %failed, "copy not sent"),
             Err(_elapsed) => debug!(service = %to.service, "copy not answered in time"),
         }
