@@ -81,7 +81,7 @@ pub struct HttpMatch {
     pub authority: Option<TextMatch>,
     /// Headers, all of them.
     pub headers: Vec<HeaderMatch>,
-    /// Parameters of the query, by their first decoded value, all of them.
+    /// Parameters of the query, by their first value as it was sent, all of them.
     pub query: Vec<QueryMatch>,
     /// Port of the service.
     pub port: Option<NonZeroU16>,
@@ -105,7 +105,7 @@ pub struct HeaderMatch {
 /// What is asked of one parameter of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryMatch {
-    /// Its name, decoded.
+    /// Its name, as it was sent.
     pub name: String,
     /// Its value; `None`: presence.
     pub value: Option<TextMatch>,
@@ -181,7 +181,7 @@ pub struct Redirect {
 pub enum RedirectPort {
     /// This one.
     Number(NonZeroU16),
-    /// The one the request came to, unless the scheme changes.
+    /// The one the request came to.
     Request,
     /// The scheme's own.
     Scheme,

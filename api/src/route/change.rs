@@ -63,8 +63,8 @@ impl Redirect {
             RedirectPort::Request | RedirectPort::Scheme if written.is_some() => {
                 written.and_then(|port| port.parse().ok())
             }
-            RedirectPort::Request if scheme == request.scheme => Some(request.port),
-            RedirectPort::Request | RedirectPort::Scheme => None,
+            RedirectPort::Request => Some(request.port),
+            RedirectPort::Scheme => None,
         };
         match port.filter(|port| Some(*port) != own) {
             Some(port) => format!("{bare}:{port}"),

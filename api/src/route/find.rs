@@ -1,6 +1,5 @@
-//! Which rule a request or connection falls on. Allocates nothing, unless a parameter of the query has escapes.
+//! Which rule a request or connection falls on. Allocates nothing.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ impl HttpMatch {
             })
             && self.query.iter().all(|wanted| {
                 let value = parameter(request.query.unwrap_or_default(), &wanted.name);
-                answers(wanted.value.as_ref(), wanted.invert, value.as_deref().into_iter())
+                answers(wanted.value.as_ref(), wanted.invert, value.into_iter())
             })
     }
 
@@ -95,19 +94,8 @@ fn answers<'v>(wanted: Option<&TextMatch>, invert: bool, values: impl Iterator<I
     if invert { !((absent && hit(b"")) || values.any(hit)) } else { values.any(hit) }
 }
 
-/// The first value of a parameter, decoded.
-fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, [u8]>> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (*decoded(key) == *name.as_bytes()).then(|| decoded(value))
-    })
-}
-
-/// Broken escapes stand for themselves.
-fn decoded(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains('%') {
-        Cow::Borrowed(text.as_bytes())
-    } else {
-        percent_encoding::percent_decode_str(text).into()
-    }
+/// The first value of a parameter. Escapes stay: what they mean is for the application to say, and Envoy leaves them too.
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q [u8]> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_bytes())
 }

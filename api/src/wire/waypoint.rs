@@ -559,7 +559,7 @@ pub struct HttpMatch {
     pub authority: ::core::option::Option<Text>,
     #[prost(message, repeated, tag = "6")]
     pub headers: ::prost::alloc::vec::Vec<HeaderMatch>,
-    /// By decoded first value.
+    /// By the first value, as it was sent.
     #[prost(message, repeated, tag = "7")]
     pub query: ::prost::alloc::vec::Vec<HeaderMatch>,
     /// Port of the service; 0 for any.
@@ -649,7 +649,7 @@ pub mod redirect {
     )]
     #[repr(i32)]
     pub enum PortFrom {
-        /// The request's, unless the scheme changes.
+        /// The one the request came to.
         Request = 0,
         /// The scheme's own.
         Scheme = 1,

@@ -45,7 +45,7 @@ pub(crate) const KNOWN: &[Known] = &[
     },
     Known {
         what: "response header location",
-        reason: "where a VirtualService says nothing of the port, we name the one that was dialled, Envoy repeats the host as sent",
+        reason: "where a VirtualService says nothing of the port, ours is the one dialled or, with a scheme, its own; Envoy repeats the host as sent",
         holds: |pair| names_no_port(pair.rule) && bare(pair.values[0]) == bare(pair.values[1]),
     },
     Known {

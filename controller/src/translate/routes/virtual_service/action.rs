@@ -87,8 +87,8 @@ fn redirect(one: &crd::Redirect) -> Redirect {
     let from = match one.derive_port {
         Some(RedirectPort::FromProtocolDefault) => PortFrom::Scheme,
         Some(RedirectPort::FromRequestPort) => PortFrom::Request,
-        // Another host brings its own port along, or none.
-        None if !one.authority.is_empty() => PortFrom::Scheme,
+        // Another host brings its own port along, or none; another scheme has its own.
+        None if !one.authority.is_empty() || !one.scheme.is_empty() => PortFrom::Scheme,
         None => PortFrom::Request,
     };
     let path = match one.uri.strip_prefix(PREFIX) {
