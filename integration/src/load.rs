@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -57,12 +57,25 @@ pub struct Load {
     pub live: Arc<Live>,
 }
 
+/// Most failures whose times are kept.
+const LISTED: usize = 10_000;
+
 /// A running load as others see it.
 #[derive(Debug, Default)]
 pub struct Live {
     stop: AtomicBool,
     good: AtomicU64,
     failed: AtomicU64,
+    failures: Mutex<Vec<Failure>>,
+}
+
+/// A request that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// When it was begun.
+    pub begun: Instant,
+    /// Its kind, as the outcome counts it.
+    pub kind: String,
 }
 
 impl Live {
@@ -80,6 +93,19 @@ impl Live {
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
+
+    /// The first of them, with the times they were begun at.
+    pub fn failures(&self) -> Vec<Failure> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn fail(&self, failure: Failure) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < LISTED {
+            failures.push(failure);
+        }
+    }
 }
 
 /// What requests are carried by.
@@ -96,8 +122,10 @@ pub enum Protocol {
 /// How connections are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
-    /// Kept and used again.
+    /// Kept and used again; one that the server has closed fails the next request on it.
     Kept,
+    /// Kept and used again; one that the server has closed between two requests is replaced, as any client would.
+    Replaced,
     /// A new one for each request.
     OnePerRequest,
 }
@@ -216,7 +244,7 @@ impl Run {
         Some((self.next, due))
     }
 
-    fn done(&mut self, due: Instant, outcome: Result<Answered, String>) {
+    fn done(&mut self, (due, begun): (Instant, Instant), outcome: Result<Answered, String>) {
         let checked = outcome.and_then(|answered| {
             *self.outcome.statuses.entry(answered.status.clone()).or_default() += 1;
             if let Some(version) = &answered.version {
@@ -231,7 +259,7 @@ impl Run {
                 self.latencies.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
             }
             Err(kind) => {
-                self.load.live.failed.fetch_add(1, Ordering::Relaxed);
+                self.load.live.fail(Failure { begun, kind: kind.clone() });
                 *self.outcome.failed.entry(kind).or_default() += 1;
             }
         }
@@ -247,6 +275,7 @@ async fn lane(run: Rc<RefCell<Run>>) {
         if load.rate.is_some() {
             tokio::time::sleep_until(due.into()).await;
         }
+        let begun = Instant::now();
         let outcome = match tokio::time::timeout(load.timeout, exchange(&load, number, &mut kept)).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err("timeout".to_owned()),
@@ -256,7 +285,7 @@ async fn lane(run: Rc<RefCell<Run>>) {
             kept = None;
         }
         let failed = outcome.as_ref().map_or(true, |answered| answered.check(&load).is_err());
-        run.borrow_mut().done(due, outcome);
+        run.borrow_mut().done((due, begun), outcome);
         if failed && load.rate.is_none() {
             // A server that refuses at once must not be asked a million times.
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -265,6 +294,12 @@ async fn lane(run: Rc<RefCell<Run>>) {
 }
 
 async fn exchange(load: &Load, number: u64, kept: &mut Option<Connection>) -> Result<Answered, String> {
+    if load.connections == Connections::Replaced
+        && let Some(connection) = kept
+        && !connection.is_open().await
+    {
+        *kept = None;
+    }
     let connection = match kept {
         Some(connection) => connection,
         None => kept.insert(Connection::open(load).await?),

@@ -65,6 +65,14 @@ impl Connection {
         Ok(Connection::Http2(sender))
     }
 
+    /// Whether it takes another request.
+    pub(super) async fn is_open(&mut self) -> bool {
+        match self {
+            Connection::Http1(sender) => sender.ready().await.is_ok(),
+            Connection::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
     pub(super) async fn ask(&mut self, load: &Load, number: u64) -> Result<Answered, String> {
         let request = request(load, number)?;
         let response = match self {
