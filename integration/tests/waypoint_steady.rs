@@ -66,7 +66,8 @@ fn main() -> std::process::ExitCode {
 
 /// How long routes are edited.
 fn duration() -> Result<Duration, Failed> {
-    let asked = std::env::var("AMBIT_STEADY_SECONDS").ok().map(|asked| asked.parse()).transpose()?;
+    let asked = std::env::var_os("AMBIT_STEADY_SECONDS");
+    let asked = asked.map(|asked| asked.to_string_lossy().parse()).transpose()?;
     Ok(Duration::from_secs(asked.unwrap_or(SECONDS)))
 }
 
