@@ -71,48 +71,45 @@ fn good(probe: &Probe) -> bool {
     probe.met == Met::Status(200)
 }
 
-/// Alice is never refused, and bob never let through again once he was refused; the other way round when it goes.
+/// While a waypoint and then a policy come, alice is never refused, and bob never let through again once he was refused;
+/// when both have gone he is let through again.
 pub(crate) fn attach(shop: &Shop) -> Check {
-    const EACH: usize = 70;
-    let alice = ["alice GET bare/", "alice GET bare/again"].map(|call| Prober::start(shop, call));
-    let alice: Vec<Prober> = alice.into_iter().collect::<Result<_, _>>()?;
+    const EACH: usize = 120;
     let (mut probes, mut refused) = (0, 0);
     for turn in 0..2 {
-        let bob = Prober::start(shop, "bob GET bare/")?;
-        bob.more(EACH)?;
-        // The waypoint comes first, then the policy.
+        let callers = ["alice GET bare/", "alice GET bare/again", "bob GET bare/"];
+        let callers: Vec<_> =
+            callers.into_iter().map(|call| Prober::start(shop, call)).collect::<Result<_, _>>()?;
+        let more = || callers.iter().try_for_each(|caller| caller.more(EACH / 3));
+        more()?;
         shop.mark(("svc", "shop/bare"), "labels", LABEL, Some("waypoint"))?;
         shop.lab.settled()?;
-        bob.more(EACH)?;
+        more()?;
         shop.put(ONLY_ALICE)?;
         shop.lab.settled()?;
         let attached = Instant::now();
-        bob.more(EACH)?;
-        let bob = bob.finish()?;
+        more()?;
+        let made = callers.into_iter().map(Prober::finish).collect::<Result<Vec<_>, _>>()?;
+        let [alice @ .., bob] = made.as_slice() else { return Err("nobody called".into()) };
+        let failed: Vec<_> =
+            alice.iter().flatten().filter(|probe| !good(probe)).map(|probe| &probe.met).collect();
+        check(failed.is_empty(), || format!("turn {turn}: {} of alice's failed: {failed:?}", failed.len()))?;
         let first = bob.iter().find(|probe| !good(probe)).map(|probe| probe.ended).ok_or("never refused")?;
         let late = bob.iter().filter(|probe| good(probe) && probe.begun > first.min(attached)).count();
         check(late == 0, || {
             format!("turn {turn}: bob was let through {late} times after he had been refused")
         })?;
-        (probes, refused) = (probes + bob.len(), refused + bob.iter().filter(|probe| !good(probe)).count());
-        // Both go at once.
+        probes += made.iter().map(Vec::len).sum::<usize>();
+        refused += bob.iter().filter(|probe| !good(probe)).count();
         let bob = Prober::start(shop, "bob GET bare/")?;
-        bob.more(EACH)?;
+        bob.more(EACH / 3)?;
         shop.clear()?;
         let detached = Instant::now();
-        bob.more(EACH)?;
+        bob.more(EACH / 3)?;
         let bob = bob.finish()?;
         let late = bob.iter().filter(|probe| !good(probe) && probe.begun > detached).count();
         check(late == 0, || format!("turn {turn}: bob was refused {late} times after the policy was gone"))?;
         probes += bob.len();
-    }
-    for prober in alice {
-        let all = prober.finish()?;
-        let failed: Vec<_> = all.iter().filter(|probe| !good(probe)).map(|probe| &probe.met).collect();
-        check(failed.is_empty(), || {
-            format!("{} of {} of alice's failed: {failed:?}", failed.len(), all.len())
-        })?;
-        probes += all.len();
     }
     println!("{probes} calls, {refused} of them bob's and refused, none of alice's");
     check(probes >= 1000, || format!("only {probes} calls"))
