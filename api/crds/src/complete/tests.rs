@@ -53,13 +53,13 @@ fn sets_have_pods_that_run_and_are_captured_where_the_mesh_is_asked_for() {
 #[test]
 fn what_is_written_stays() {
     let written = objects(
-        "{kind: Pod, apiVersion: v1, metadata: {name: p, namespace: out}, spec: {nodeName: n, containers: []}, status: {phase: Running, podIP: 10.0.0.1, conditions: [{type: Ready, status: 'False'}]}}
+        "{kind: Pod, apiVersion: v1, metadata: {name: p, namespace: out}, spec: {nodeName: one, containers: [{name: c, image: x}]}, status: {phase: Running, podIP: 10.0.0.1, conditions: [{type: Ready, status: 'False'}]}}
 ---
-{kind: Pod, apiVersion: v1, metadata: {name: over, namespace: out}, spec: {nodeName: n, containers: []}, status: {phase: Succeeded, conditions: [{type: Ready, status: 'False'}]}}
+{kind: Pod, apiVersion: v1, metadata: {name: over, namespace: out}, spec: {nodeName: one, containers: [{name: c, image: x}]}, status: {phase: Succeeded, conditions: [{type: Ready, status: 'False'}]}}
 ---
-{kind: Deployment, apiVersion: apps/v1, metadata: {name: web, namespace: out}, spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: []}}}}
+{kind: Deployment, apiVersion: apps/v1, metadata: {name: web, namespace: out}, spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: x}]}}}}
 ---
-{kind: Pod, apiVersion: v1, metadata: {name: web-x-y, namespace: out, labels: {app: web}, ownerReferences: [{kind: ReplicaSet, name: web-x, controller: true}]}, spec: {nodeName: n, containers: []}, status: {phase: Running, podIP: 10.0.0.2, conditions: [{type: Ready, status: 'True'}]}}
+{kind: Pod, apiVersion: v1, metadata: {name: web-x-y, namespace: out, labels: {app: web}, ownerReferences: [{kind: ReplicaSet, name: web-x, controller: true}]}, spec: {nodeName: one, containers: [{name: c, image: x}]}, status: {phase: Running, podIP: 10.0.0.2, conditions: [{type: Ready, status: 'True'}]}}
 ---
 {kind: Service, apiVersion: v1, metadata: {name: s, namespace: out}, spec: {clusterIP: 10.0.0.3, ports: [{port: 80}]}}",
     );

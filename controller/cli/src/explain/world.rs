@@ -1,6 +1,7 @@
 //! What every proxy would know: the controller's own translation, read by the proxies' own reader.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -97,8 +98,8 @@ fn translate(loaded: Loaded) -> Snapshot {
         let wanted = applied.writes.owned.iter().filter_map(|owned| owned.manifest.as_ref());
         for object in wanted.flat_map(|manifest| read::objects(&manifest.to_string())) {
             // One that is there already is the running one, with addresses and all.
-            if !objects.contains_key(&object.reference()) {
-                objects.insert(object.reference(), object.clone());
+            if let Entry::Vacant(place) = objects.entry(object.reference()) {
+                place.insert(object.clone());
                 changes.push(Change::Applied(object));
             }
         }
