@@ -5,6 +5,7 @@
 mod disturb;
 mod live;
 mod promise;
+mod requests;
 mod shop;
 mod steady;
 mod story;
@@ -23,10 +24,11 @@ pub use promise::{Finding, Promise, Sort};
 use shop::Shop;
 
 /// The sample, in the order of its files.
-const SAMPLE: [&str; 3] = [
+const SAMPLE: [&str; 4] = [
     include_str!("../samples/demo/1-shop.yaml"),
     include_str!("../samples/demo/2-legacy.yaml"),
     include_str!("../samples/demo/3-policy.yaml"),
+    include_str!("../samples/demo/4-reviews.yaml"),
 ];
 /// Pause between looks that are repeated.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -149,6 +151,10 @@ fn look(shop: &Shop<'_>, promise: Promise) -> Look {
         Promise::Deny => steady::deny(shop),
         Promise::Names => steady::names(shop),
         Promise::Balance => steady::balance(shop),
+        Promise::Canary => requests::canary(shop),
+        Promise::Requests => requests::refusals(shop),
+        Promise::Explain => requests::explained(shop),
+        Promise::Metrics => requests::metrics(shop),
         Promise::Proxy => disturb::proxy(shop),
         Promise::Controller => disturb::controller(shop),
     }

@@ -181,6 +181,11 @@ impl Lab {
         &self.folders.state
     }
 
+    /// The folders that controller and agents read objects from; later ones stand over earlier ones.
+    pub fn sources(&self) -> Vec<PathBuf> {
+        self.folders.sources()
+    }
+
     /// The folder of in-line manifests, which a test may write files into; see [`Lab::reload`].
     pub fn manifests(&self) -> PathBuf {
         self.folders.inside("manifests")

@@ -37,6 +37,13 @@ impl Folders {
         self.state.join(name)
     }
 
+    /// Where controller and agents read objects; later folders stand over earlier ones. What the lab has completed (a
+    /// Service's address) stands over what the controller wrote.
+    pub(crate) fn sources(&self) -> Vec<PathBuf> {
+        let live = [self.objects(), self.inside("generated"), self.inside("applied")];
+        self.manifests.iter().cloned().chain(live).collect()
+    }
+
     /// Objects the controller owns.
     pub(crate) fn objects(&self) -> PathBuf {
         self.inside("state").join("objects")

@@ -138,11 +138,8 @@ impl Mesh {
     }
 
     fn source_folders(&self) -> OsString {
-        // What the lab has completed (a Service's address) stands over what the controller wrote.
-        let live = [self.folders.objects(), self.folders.inside("generated"), self.folders.inside("applied")];
-        let all: Vec<_> =
-            self.folders.manifests.iter().chain(&live).map(|folder| folder.as_os_str()).collect();
-        all.join(OsStr::new(":"))
+        let all = self.folders.sources();
+        all.iter().map(|folder| folder.as_os_str()).collect::<Vec<_>>().join(OsStr::new(":"))
     }
 
     fn socket(&self, node: NodeNumber) -> PathBuf {

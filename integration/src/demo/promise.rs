@@ -34,6 +34,14 @@ pub enum Promise {
     Names,
     /// Even load.
     Balance,
+    /// Weights between versions.
+    Canary,
+    /// HTTP rules.
+    Requests,
+    /// Why a request is refused, before it is sent.
+    Explain,
+    /// What the waypoint counts.
+    Metrics,
     /// A dead proxy.
     Proxy,
     /// A dead controller.
@@ -81,7 +89,7 @@ pub(crate) type Look = Result<String, Broken>;
 
 impl Promise {
     /// All of them, in the order of the demo.
-    pub const ALL: [Promise; 13] = [
+    pub const ALL: [Promise; 17] = [
         Promise::Before,
         Promise::Enrolment,
         Promise::Served,
@@ -93,6 +101,10 @@ impl Promise {
         Promise::Deny,
         Promise::Names,
         Promise::Balance,
+        Promise::Canary,
+        Promise::Requests,
+        Promise::Explain,
+        Promise::Metrics,
         Promise::Proxy,
         Promise::Controller,
     ];
@@ -115,6 +127,12 @@ impl Promise {
             Promise::Deny => "DENY by principal: who is named is refused, and the log says why",
             Promise::Names => "Services are reached by name, from pods in the mesh and outside it",
             Promise::Balance => "Load over a Service's pods is even",
+            Promise::Canary => "A waypoint splits requests between two versions by weight",
+            Promise::Requests => {
+                "A policy on method, path and caller: the waypoint refuses the rest and says why"
+            }
+            Promise::Explain => "ambit explain says beforehand what becomes of a request, and is right",
+            Promise::Metrics => "The waypoint's metrics name client, server and status of every request",
             Promise::Proxy => "A killed proxy: its pods fail closed, nothing leaks, and all comes back",
             Promise::Controller => "A dead controller: connections and policy work on, and it comes back",
         }
