@@ -192,8 +192,8 @@ const BAD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "later-kind",
-        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: later, namespace: shop}\nspec: {hosts: [web], http: [{route: [{destination: {host: web}}]}]}\n",
-        &["VirtualService shop/later: this kind is known, but nothing enforces it yet"],
+        "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: later, namespace: shop}\nspec: {egress: [{hosts: [\"./*\"]}]}\n",
+        &["Sidecar shop/later: this kind is known, but nothing enforces it yet"],
     ),
     (
         "duplicate",
