@@ -11,9 +11,9 @@ use ambit_api::identity::Identity;
 use ambit_api::labels::Party;
 use ambit_api::route::Client;
 use ambit_api::service::ServiceKey;
-use ambit_api::waypoint::Serves;
-use ambit_api::workload::{Network, NetworkAddress, Uid};
-use ambit_discovery::view::{Found, ServiceEntry, Snapshot};
+use ambit_api::workload::Uid;
+use ambit_discovery::resolve::waypoint::{Behind, Here, NotTaken};
+use ambit_discovery::view::Snapshot;
 use ambit_process::spawn::spawn_local;
 use ambit_transport::addr::ClientAddr;
 use ambit_transport::hbone::server::{self, Ask};
@@ -65,20 +65,16 @@ pub enum Bound {
 enum Refused {
     #[error("method {0} instead of CONNECT")]
     Method(Method),
-    #[error("authority {0:?} is neither address:port nor hostname:port")]
-    Authority(String),
-    #[error("{0} is not behind this waypoint")]
-    Unbound(String),
-    #[error("our configuration has not arrived")]
-    Unready,
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
 }
 
 impl Refused {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Method(_) | Self::Authority(_) => StatusCode::BAD_REQUEST,
-            Self::Unbound(_) => StatusCode::NOT_FOUND,
-            Self::Unready => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Method(_) | Self::NotTaken(NotTaken::Authority(_)) => StatusCode::BAD_REQUEST,
+            Self::NotTaken(NotTaken::Elsewhere(_)) => StatusCode::NOT_FOUND,
+            Self::NotTaken(NotTaken::Unready) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -237,51 +233,11 @@ fn decide(method: &Method, authority: &str, mesh: &Mesh) -> Result<(Bound, Socke
         return Err(Refused::Method(method.clone()));
     }
     let snapshot = mesh.view.load();
-    let gateway = snapshot.waypoint.gateway.as_ref().ok_or(Refused::Unready)?;
-    let network = Network(mesh.settings.control.network.as_str().into());
-    let unbound = || Refused::Unbound(authority.to_owned());
-    let Ok(dialled) = authority.parse::<SocketAddr>() else {
-        return by_hostname(&snapshot, &gateway.namespace, authority);
+    let pod = mesh.here(&snapshot).ok_or(NotTaken::Unready)?;
+    let taken = Here { snapshot: &snapshot, pod: &pod }.take(authority)?;
+    let bound = match taken.behind {
+        Behind::Service(key) => Bound::Service(key),
+        Behind::Workload(uid) => Bound::Workload(uid),
     };
-    let dialled = SocketAddr::new(dialled.ip().to_canonical(), dialled.port());
-    let address = NetworkAddress::new(network, dialled.ip());
-    match snapshot.find(&address, &gateway.namespace).ok_or_else(unbound)? {
-        Found::Service(entry) => {
-            let declared = port(&snapshot, &entry, dialled.port()).ok_or_else(unbound)?;
-            Ok((Bound::Service(entry.service.key.clone()), dialled, declared))
-        }
-        Found::Workload(workload) => {
-            let serves = matches!(gateway.serves, Serves::Workloads | Serves::All);
-            if !serves || !mesh.is_own_waypoint(&snapshot, workload.waypoint.as_ref()) {
-                return Err(unbound());
-            }
-            Ok((Bound::Workload(workload.uid.clone()), dialled, Declared::Unknown))
-        }
-    }
-}
-
-/// Clients of other networks send the service's name; it stands for its first address.
-fn by_hostname(
-    snapshot: &Snapshot,
-    namespace: &str,
-    authority: &str,
-) -> Result<(Bound, SocketAddr, Declared), Refused> {
-    let (hostname, number) = authority
-        .rsplit_once(':')
-        .and_then(|(hostname, number)| Some((hostname, number.parse::<u16>().ok()?)))
-        .ok_or_else(|| Refused::Authority(authority.to_owned()))?;
-    let unbound = || Refused::Unbound(authority.to_owned());
-    let entry = snapshot.services.by_hostname(hostname, namespace).ok_or_else(unbound)?;
-    let declared = port(snapshot, entry, number).ok_or_else(unbound)?;
-    let vip = entry.service.vips.first().ok_or_else(unbound)?;
-    let dialled = SocketAddr::new(vip.prefix.addr(), number);
-    Ok((Bound::Service(entry.service.key.clone()), dialled, declared))
-}
-
-/// What a port of a service we stand before declares; `None` if it has no such port, or stands before another waypoint
-/// or none.
-fn port(snapshot: &Snapshot, entry: &ServiceEntry, number: u16) -> Option<Declared> {
-    snapshot.waypoint.services.get(&entry.service.key)?;
-    let port = entry.service.ports.iter().find(|port| port.service_port == number)?;
-    Some(port.protocol.into())
+    Ok((bound, taken.dialled, taken.declared.into()))
 }

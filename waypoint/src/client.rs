@@ -1,10 +1,10 @@
 //! Who sends: the client's pod, as routes ask for it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_api::route::Client;
 use ambit_api::workload::{Network, NetworkAddress, Workload};
+use ambit_discovery::resolve::waypoint as resolve;
 use ambit_discovery::view::Snapshot;
 
 use crate::arrive::Arrival;
@@ -22,29 +22,15 @@ pub fn of(arrival: &Arrival, snapshot: &Arc<Snapshot>) -> Arc<Client> {
 }
 
 fn look_up(arrival: &Arrival, snapshot: &Snapshot) -> Client {
-    let workload = workload(arrival, snapshot);
-    let pod = workload.as_ref().and_then(|workload| snapshot.waypoint.workloads.get(&workload.uid));
-    let namespace = match (&arrival.identity, &workload) {
-        (Some(identity), _) => identity.namespace().into(),
-        (None, Some(workload)) => workload.namespace.as_str().into(),
-        (None, None) => Arc::from(""),
-    };
-    Client {
-        identity: arrival.identity.clone(),
-        ip: arrival.client.ip(),
-        namespace,
-        labels: pod.map_or_else(Arc::<BTreeMap<_, _>>::default, |pod| pod.labels.clone()),
-    }
+    resolve::client(snapshot, &address(arrival), arrival.identity.as_ref())
 }
 
-/// The client's pod, by its address. A proven identity outranks the address: a pod of another identity is not the one
-/// that called.
+/// The client's pod.
 pub fn workload(arrival: &Arrival, snapshot: &Snapshot) -> Option<Arc<Workload>> {
+    resolve::client_pod(snapshot, &address(arrival), arrival.identity.as_ref()).cloned()
+}
+
+fn address(arrival: &Arrival) -> NetworkAddress {
     let network = Network(arrival.mesh.settings.control.network.as_str().into());
-    let found = snapshot.workloads.by_address(&NetworkAddress::new(network, arrival.client.ip()))?;
-    let same = match &arrival.identity {
-        Some(proven) => found.identity().as_ref() == Some(proven),
-        None => true,
-    };
-    same.then(|| found.clone())
+    NetworkAddress::new(network, arrival.client.ip())
 }

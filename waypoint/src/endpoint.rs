@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_api::route::Backend;
-use ambit_api::service::{AppProtocol, Service, ServiceKey};
+use ambit_api::service::{AppProtocol, ServiceKey};
 use ambit_api::waypoint::TrafficPolicy;
 use ambit_api::workload::{Uid, Workload};
-use ambit_discovery::resolve::{self, Ask, Hop};
-use ambit_discovery::view::{ServiceEntry, Snapshot};
+use ambit_discovery::resolve;
+use ambit_discovery::resolve::waypoint::{Here, endpoint_address};
+use ambit_discovery::view::Snapshot;
 use tokio::time::Instant;
 
 use crate::arrive::{Arrival, Bound};
 use crate::balance::cluster::ClusterKey;
 use crate::balance::{Balancer, Pick};
-use crate::mesh::Mesh;
 use crate::refuse::Refusal;
 use crate::settings::Times;
 use crate::upstream::{Peer, Terms};
@@ -72,13 +72,15 @@ impl Backends {
             })
         };
         let (mesh, world) = (&arrival.mesh, &arrival.world);
-        let here = mesh.here(snapshot).ok_or(Refusal::Unready)?;
+        let pod = mesh.here(snapshot).ok_or(Refusal::Unready)?;
+        let here = Here { snapshot, pod: &pod };
         let entry = snapshot.services.get(key).ok_or_else(unknown)?;
-        if is_beyond(mesh, snapshot, &entry.service) {
-            return beyond(snapshot, &here, (entry, port)).map(|tunnel| Self::Beyond(Arc::new(tunnel)));
+        if here.is_beyond(&entry.service) {
+            let tunnel = here.beyond(entry, port, &mut rand::rng()).map_err(|_closed| Refusal::NoEndpoint)?;
+            return Ok(Self::Beyond(Arc::new(tunnel)));
         }
         let cluster = ClusterKey { service: key.clone(), port, subset: subset.cloned() };
-        world.balancers.get(snapshot, cluster, &here).map(Self::Cluster).ok_or_else(unknown)
+        world.balancers.get(snapshot, cluster, &pod).map(Self::Cluster).ok_or_else(unknown)
     }
 
     /// Of what was dialled, where no route says otherwise.
@@ -99,7 +101,7 @@ impl Backends {
             Self::Cluster(balancer) => {
                 let pick =
                     balancer.choose(tried, Instant::now(), &mut rand::rng()).ok_or(Refusal::NoEndpoint)?;
-                let ip = address(&pick.workload, family).ok_or(Refusal::NoEndpoint)?;
+                let ip = endpoint_address(&pick.workload, family).ok_or(Refusal::NoEndpoint)?;
                 let at = SocketAddr::new(ip, pick.port);
                 Ok(Endpoint { peer: Peer::Endpoint(pick.workload.clone()), at, pick: Some(pick) })
             }
@@ -151,35 +153,6 @@ impl Backends {
         let declared = ports.find(|declared| declared.service_port == port);
         declared.map_or(AppProtocol::Unknown, |declared| declared.protocol)
     }
-}
-
-/// Whether another waypoint stands before a service.
-fn is_beyond(mesh: &Mesh, snapshot: &Snapshot, service: &Service) -> bool {
-    let weighted = service.weighted_waypoints.iter().map(|weighted| &weighted.waypoint);
-    let mut named = service.waypoint.iter().chain(weighted).peekable();
-    named.peek().is_some() && !named.any(|waypoint| mesh.is_own_waypoint(snapshot, Some(waypoint)))
-}
-
-fn beyond(
-    snapshot: &Snapshot,
-    here: &Workload,
-    (entry, port): (&ServiceEntry, u16),
-) -> Result<resolve::Tunnel, Refusal> {
-    let vips = &entry.service.vips;
-    let vip = vips.iter().find(|vip| vip.network == here.network).or(vips.first());
-    let dialled = SocketAddr::new(vip.ok_or(Refusal::NoEndpoint)?.prefix.addr(), port);
-    let ask = Ask { source: here, dialled, tried: &[] };
-    match resolve::outbound(snapshot, ask, &mut rand::rng()) {
-        Ok(Hop::Tunnel(tunnel)) => Ok(tunnel),
-        // It is closed until its waypoint can be found (policy.md rule 12).
-        Ok(Hop::Plain(_)) | Err(_) => Err(Refusal::NoEndpoint),
-    }
-}
-
-/// The address of a pod to dial: of the family that was dialled, else any.
-fn address(workload: &Workload, family: IpAddr) -> Option<IpAddr> {
-    let own = &workload.addresses;
-    own.iter().find(|ip| ip.is_ipv4() == family.is_ipv4()).or(own.first()).copied()
 }
 
 /// What a traffic policy says about connections.

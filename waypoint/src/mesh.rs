@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ambit_api::identity::Identity;
-use ambit_api::service::{GatewayAddress, GatewayDestination};
 use ambit_api::workload::Workload;
 use ambit_discovery::credentials::{Credentials, State};
-use ambit_discovery::view::{Found, Snapshot, View};
+use ambit_discovery::view::{Snapshot, View};
 use ambit_process::drain::Watch;
 use ambit_process::workers::Workers;
 use ambit_transport::hbone;
@@ -99,21 +98,6 @@ impl Mesh {
     /// Our own pod, once it is known.
     pub fn here(&self, snapshot: &Snapshot) -> Option<Arc<Workload>> {
         snapshot.workloads.by_pod(&self.own.namespace, &self.own.pod).cloned()
-    }
-
-    /// Whether a waypoint is us or a replica of ours.
-    pub fn is_own_waypoint(&self, snapshot: &Snapshot, waypoint: Option<&GatewayAddress>) -> bool {
-        let Some(here) = self.here(snapshot) else {
-            return false;
-        };
-        waypoint.is_some_and(|waypoint| match &waypoint.destination {
-            GatewayDestination::Service(key) => here.services.contains_key(key),
-            GatewayDestination::Address(address) => match snapshot.find(address, &here.namespace) {
-                Some(Found::Service(entry)) => here.services.contains_key(&entry.service.key),
-                Some(Found::Workload(workload)) => workload.uid == here.uid,
-                None => false,
-            },
-        })
     }
 }
 

@@ -139,31 +139,6 @@ impl<'a> Here<'a> {
         }
     }
 
-    /// Who calls, as routes ask for it.
-    pub fn client(&self, ip: IpAddr, identity: Option<&Identity>) -> Client {
-        let workload = self.client_pod(ip, identity);
-        let pod = workload.and_then(|workload| self.snapshot.waypoint.workloads.get(&workload.uid));
-        let namespace = match (identity, workload) {
-            (Some(identity), _) => identity.namespace().into(),
-            (None, Some(workload)) => workload.namespace.as_str().into(),
-            (None, None) => Arc::from(""),
-        };
-        Client {
-            identity: identity.cloned(),
-            ip,
-            namespace,
-            labels: pod.map_or_else(Arc::<BTreeMap<_, _>>::default, |pod| pod.labels.clone()),
-        }
-    }
-
-    /// The client's pod, by its address. A proven identity outranks the address: a pod of another identity is not the
-    /// one that called.
-    pub fn client_pod(&self, ip: IpAddr, identity: Option<&Identity>) -> Option<&'a Arc<Workload>> {
-        let address = NetworkAddress::new(self.pod.network.clone(), ip);
-        let found = self.snapshot.workloads.by_address(&address)?;
-        identity.is_none_or(|proven| found.identity().as_ref() == Some(proven)).then_some(found)
-    }
-
     /// Where a service, one of its ports and perhaps a subset lead; `None` if there is no such service or subset.
     pub fn backend(
         &self,
@@ -210,6 +185,34 @@ impl<'a> Here<'a> {
             Ok(Hop::Plain(_)) | Err(_) => Err(closed()),
         }
     }
+}
+
+/// Who calls, as routes ask for it.
+pub fn client(snapshot: &Snapshot, at: &NetworkAddress, identity: Option<&Identity>) -> Client {
+    let workload = client_pod(snapshot, at, identity);
+    let pod = workload.and_then(|workload| snapshot.waypoint.workloads.get(&workload.uid));
+    let namespace = match (identity, workload) {
+        (Some(identity), _) => identity.namespace().into(),
+        (None, Some(workload)) => workload.namespace.as_str().into(),
+        (None, None) => Arc::from(""),
+    };
+    Client {
+        identity: identity.cloned(),
+        ip: at.ip,
+        namespace,
+        labels: pod.map_or_else(Arc::<BTreeMap<_, _>>::default, |pod| pod.labels.clone()),
+    }
+}
+
+/// The client's pod, by its address. A proven identity outranks the address: a pod of another identity is not the one
+/// that called.
+pub fn client_pod<'s>(
+    snapshot: &'s Snapshot,
+    at: &NetworkAddress,
+    identity: Option<&Identity>,
+) -> Option<&'s Arc<Workload>> {
+    let found = snapshot.workloads.by_address(at)?;
+    identity.is_none_or(|proven| found.identity().as_ref() == Some(proven)).then_some(found)
 }
 
 /// The address of a pod to dial from a waypoint: of the family that was dialled, else any.

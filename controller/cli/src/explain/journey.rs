@@ -136,7 +136,7 @@ impl Journey<'_> {
         let arrive = |workload: &Arc<Workload>, port: u16| {
             let ip = pod::address(workload, dialled.ip());
             ip.map_or_else(
-                || failed(&none(dialled)),
+                || nowhere(dialled),
                 |ip| pod::deliver(self.world, workload, &caller, SocketAddr::new(ip, port)),
             )
         };
@@ -146,7 +146,7 @@ impl Journey<'_> {
                 let chosen = entry.endpoints.ranked_for(self.source, dialled.port());
                 let ways: Vec<_> =
                     chosen.map(|(_, one)| (name(one.workload), arrive(one.workload, one.port))).collect();
-                Way::fork(ways).unwrap_or_else(|| failed(&none(dialled)))
+                Way::fork(ways).unwrap_or_else(|| nowhere(dialled))
             }
             None => End::Delivered(format!("plain TCP to {dialled}, which is no pod")).at("caller"),
         }
@@ -179,6 +179,12 @@ fn whereto(hop: &Hop) -> String {
 
 fn failed(unresolved: &Unresolved) -> Way {
     End::Failed { reason: unresolved.reason, says: unresolved.detail.clone() }.at(SOURCE)
+}
+
+/// The same for a caller outside the mesh, which has no ztunnel.
+fn nowhere(dialled: SocketAddr) -> Way {
+    let Unresolved { reason, detail } = none(dialled);
+    End::Failed { reason, says: detail }.at("caller")
 }
 
 fn none(dialled: SocketAddr) -> Unresolved {

@@ -7,11 +7,12 @@ use ambit_api::identity::Identity;
 use ambit_api::normalise;
 use ambit_api::reason::Reason;
 use ambit_api::route::outline::{Head, Outline};
-use ambit_api::route::{self, Abort, Action, Backend, Forward, HttpRule};
+use ambit_api::route::{self, Abort, Action, Backend, Client, Forward, HttpRule};
 use ambit_api::service::AppProtocol;
 use ambit_api::waypoint::decide::{self, Dialled, Refused};
+use ambit_api::workload::{NetworkAddress, Workload};
 use ambit_discovery::resolve::Tunnel;
-use ambit_discovery::resolve::waypoint::{Backend as Leads, Behind, Here, Taken};
+use ambit_discovery::resolve::waypoint::{Backend as Leads, Behind, Here, Taken, client};
 use http::Request;
 use http::request::Parts;
 use rand::SeedableRng;
@@ -84,6 +85,12 @@ impl Stop<'_> {
         }
     }
 
+    /// Who calls, as routes ask for it.
+    fn client(&self) -> Client {
+        let at = NetworkAddress::new(self.here.pod.network.clone(), self.caller.ip);
+        client(self.here.snapshot, &at, self.caller.identity.as_ref())
+    }
+
     /// What was dialled. The waypoint has taken it, so it knows the service.
     fn dialled(&self) -> Option<Dialled<'_>> {
         let port = self.taken.dialled.port();
@@ -111,7 +118,7 @@ impl Stop<'_> {
         let way = match dialled {
             Dialled::Pod => self.direct(None),
             Dialled::Service { service, port } => {
-                let client = self.here.client(self.caller.ip, self.caller.identity.as_ref());
+                let client = self.client();
                 match service.tcp.find(self.taken.dialled.ip(), port, &client) {
                     None => self.fails(Reason::NoRoute, "no route takes the connection".to_owned()),
                     Some(rule) => self
@@ -146,7 +153,7 @@ impl Stop<'_> {
                     .after(&self.at, format!("T: allowed {}", pod::by(permit.by()))),
             };
         };
-        let client = self.here.client(self.caller.ip, self.caller.identity.as_ref());
+        let client = self.client();
         let asked = route::Request {
             method: &head.method,
             scheme: "http",
@@ -269,12 +276,7 @@ impl Stop<'_> {
     }
 
     /// S of one pod, and what its ztunnel says of the waypoint as caller.
-    fn endpoint(
-        &self,
-        workload: &ambit_api::workload::Workload,
-        at: SocketAddr,
-        outline: Option<&Outline>,
-    ) -> Way {
+    fn endpoint(&self, workload: &Workload, at: SocketAddr, outline: Option<&Outline>) -> Way {
         let request = outline.map(|outline| HttpFacts {
             method: &outline.method,
             authority: outline.authority.to_str().unwrap_or_default(),
