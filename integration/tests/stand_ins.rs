@@ -5,7 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_lab::load::{Connections, Load, Outcome, Protocol};
 use ambit_lab::stream::Call;
@@ -30,6 +30,8 @@ kind: Pod
 metadata: {name: client, namespace: shop}
 spec: {containers: [{name: c, image: curlimages/curl, command: [sleep, infinity]}]}
 ";
+/// Longest time until streams have got going.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
 
 struct Shop {
@@ -186,7 +188,11 @@ fn streams(shop: &Shop) -> Check {
     let to = shop.echo;
     let call = shop.lab.in_pod(&shop.client, move || Call::new(to, PAUSE).grpc())?;
     let socket = shop.lab.in_pod(&shop.client, move || Call::new(to, PAUSE).websocket())?;
-    std::thread::sleep(Duration::from_millis(200));
+    let end = Instant::now() + PATIENCE;
+    while [&call, &socket].iter().any(|stream| stream.rounds() <= 10 && !stream.broken()) {
+        check(Instant::now() < end, || "the streams do not get going".to_owned())?;
+        std::thread::sleep(PAUSE);
+    }
     for (name, stream) in [("gRPC", call), ("WebSocket", socket)] {
         let rounds = stream.finish().map_err(|error| format!("{name}: {error}"))?;
         check(rounds > 10, || format!("{name}: {rounds} numbers"))?;

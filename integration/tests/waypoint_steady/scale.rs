@@ -151,7 +151,9 @@ pub(crate) fn killed(mesh: &Mesh) -> Check {
     all_go_on(&before, CLIENTS as u64)?;
     let was = mesh.lab.processes(&three[0]);
     mesh.lab.kill_pod(&three[0])?;
+    let end_of_patience = Instant::now() + PATIENCE;
     while mesh.lab.processes(&three[0]) == was {
+        check(Instant::now() < end_of_patience, || "the killed replica lives on".to_owned())?;
         std::thread::sleep(Duration::from_millis(1));
     }
     let dead = Instant::now();
