@@ -227,6 +227,11 @@ impl Kind {
         self.entry().name
     }
 
+    /// The API group; empty for Kubernetes' first one.
+    pub fn group(self) -> &'static str {
+        self.entry().group
+    }
+
     /// What Ambit does with it.
     pub fn standing(self) -> Standing {
         self.entry().standing
@@ -241,11 +246,22 @@ impl Kind {
         &TABLE[self as usize]
     }
 
-    /// The versions of the API that are read; empty means any.
+    /// The versions of the API that are read, the one to prefer first; empty means any.
     pub fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::AuthorizationPolicy | Self::PeerAuthentication => &["v1", "v1beta1"],
-            Self::VirtualService | Self::DestinationRule => &["v1", "v1beta1", "v1alpha3"],
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
+                &["v1", "v1beta1"]
+            }
+            Self::VirtualService
+            | Self::DestinationRule
+            | Self::IstioGateway
+            | Self::ServiceEntry
+            | Self::WorkloadEntry
+            | Self::WorkloadGroup
+            | Self::Sidecar => &["v1", "v1beta1", "v1alpha3"],
+            Self::EnvoyFilter => &["v1alpha3"],
+            Self::ProxyConfig => &["v1beta1"],
+            Self::Telemetry => &["v1", "v1alpha1"],
             Self::Gateway | Self::GatewayClass | Self::HttpRoute => &["v1", "v1beta1"],
             Self::GrpcRoute => &["v1", "v1alpha2"],
             Self::ReferenceGrant => &["v1", "v1beta1", "v1alpha2"],
