@@ -34,6 +34,9 @@ pub(crate) fn program(pod: &str, container: &Value) -> Result<Program, String> {
     let cannot = |mend: &str| format!("pod {pod}, container {name}, image {image:?}: {mend}");
     match repository(image) {
         "http-echo" => Ok(http_echo(arguments)),
+        "echo" if arguments.first().is_some_and(|word| word == "load") => {
+            Ok(Program::StandIn { arguments, ports: Vec::new() })
+        }
         "echo" | "echo-basic" | "echo-advanced" => Ok(echo(container, arguments)),
         "curl" if !arguments.is_empty() => Ok(Program::Host([vec!["curl".to_owned()], arguments].concat())),
         "busybox" | "alpine" if !arguments.is_empty() => Ok(Program::Host(arguments)),
@@ -135,6 +138,10 @@ mod tests {
             (
                 json!({"image": "ambit/echo:1", "args": ["--port=80", "--tcp=90"]}),
                 stand_in(&["echo", "--port=80", "--tcp=90"], &[80, 90]),
+            ),
+            (
+                json!({"image": "ambit/echo:1", "args": ["load", "--url=http://web/"]}),
+                stand_in(&["load", "--url=http://web/"], &[]),
             ),
             (
                 json!({"image": "gcr.io/k8s/gateway-api/echo-basic:v1"}),

@@ -17,6 +17,7 @@ use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
 
 pub use command::main;
+pub(crate) use exchange::named;
 use exchange::{Answered, Connection};
 
 /// Most requests of one run, since each keeps its latency.

@@ -208,7 +208,7 @@ impl Pod {
         for entry in entries {
             let Some(name) = text(entry, &["name"]) else { continue };
             let field = text(entry, &["valueFrom", "fieldRef", "fieldPath"]);
-            let referred = field.and_then(|path| at(&published, &path.split('.').collect::<Vec<_>>()));
+            let referred = field.and_then(|path| referred(&published, path));
             let value = referred.and_then(Value::as_str).or_else(|| text(entry, &["value"]));
             environment.insert(name.to_owned(), value.unwrap_or_default().to_owned());
         }
@@ -245,6 +245,15 @@ impl Pod {
         let state = lock(&self.life.state);
         state.running.values().filter(|process| process.ended().is_none()).map(Process::pid).collect()
     }
+}
+
+/// The value at a field path of the downward API, as in `status.podIP` or `metadata.labels['version']`.
+fn referred<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    let (path, key) = match path.split_once("['") {
+        Some((path, key)) => (path, Some(key.strip_suffix("']")?)),
+        None => (path, None),
+    };
+    at(object, &path.split('.').chain(key).collect::<Vec<_>>())
 }
 
 /// Runs a container's program again and again, as its pod's restart policy says.

@@ -23,6 +23,15 @@ pub fn command(arguments: &[&str]) -> std::process::Command {
     crate::process::stand_in(&arguments)
 }
 
+/// What the image ambit/echo does with its arguments: a load generator when the first of them is `load`, else an echo.
+/// Returns the exit code.
+pub fn image(arguments: &[String]) -> i32 {
+    if arguments.first().is_some_and(|word| word == "load") {
+        return run(arguments);
+    }
+    run(&[&["echo".to_owned()], arguments].concat())
+}
+
 /// Runs the stand-in named by the first argument and returns its exit code.
 pub fn run(arguments: &[String]) -> i32 {
     let Some((name, arguments)) = arguments.split_first() else { return 64 };

@@ -22,6 +22,24 @@ spec:
     metadata: {labels: {app: echo, version: v7}}
     spec: {containers: [{name: c, image: ambit/echo, args: [--port=8080, --banner=3306]}]}
 ---
+kind: Service
+metadata: {name: echo, namespace: shop}
+spec: {selector: {app: echo}, ports: [{port: 80, targetPort: 8080}]}
+---
+kind: Pod
+metadata: {name: caller, namespace: shop}
+spec:
+  containers:
+  - name: c
+    image: ambit/echo
+    args:
+    - --port=8080
+    - --at-once=4
+    - --carry=x-count-key
+    - --call=http://echo/first
+    - --call=/order=5*http://echo.shop/a,http://echo.shop/b?delay=20
+    - --call=/bad=http://echo/status/503
+---
 kind: Pod
 metadata: {name: text, namespace: shop, labels: {version: v8}}
 spec: {containers: [{name: c, image: 'hashicorp/http-echo:1.0', args: ['-text=hello']}]}
@@ -48,6 +66,7 @@ fn main() -> std::process::ExitCode {
         trial("answers_are_as_asked_for", does),
         trial("failures_run_out_and_everything_is_counted", counts),
         trial("load_over_every_protocol", loads),
+        trial("an_echo_calls_others_before_it_answers", calls),
         trial("streams_over_http", streams),
         trial("a_server_that_speaks_first", banner),
     ];
@@ -182,6 +201,33 @@ fn loads(shop: &Shop) -> Check {
     let text = shop.lab.pod("shop/text")?;
     let outcome = shop.load(|load| load.to = (text.address.v4, 5678).into())?;
     check(outcome.versions.get("v8") == Some(&40), || format!("{outcome:?}"))
+}
+
+fn calls(shop: &Shop) -> Check {
+    let caller = SocketAddr::from((shop.lab.pod("shop/caller")?.address.v4, 8080));
+    let ask = |path: &str, words: &[&str]| -> Result<(String, Value), Failed> {
+        let url = format!("http://{caller}{path}");
+        let words = [&["curl", "-sS", "-m", "5", "-w", "\n%{http_code}"], words, &[&url]].concat();
+        let said = output(&shop.lab, &shop.client, &words)?;
+        let (told, status) = said.rsplit_once('\n').ok_or("no status")?;
+        Ok((status.to_owned(), serde_json::from_str(told)?))
+    };
+    let (status, told) = ask("/order/7", &[])?;
+    check(status == "200" && told["calls"]["made"] == 11 && told["calls"]["good"] == 11, || {
+        told.to_string()
+    })?;
+    let counted = shop.counters()?;
+    let of = |key: &str| counted["keys"][key]["requests"].as_u64();
+    check([of("/first"), of("/a"), of("/b")] == [Some(1), Some(5), Some(5)], || counted.to_string())?;
+    // Five calls of 20 ms, at most four at once among ten.
+    check(counted["most_open"].as_u64().is_some_and(|open| (2..=4).contains(&open)), || counted.to_string())?;
+    let (status, told) = ask("/other", &[])?;
+    check(status == "200" && told["calls"]["made"] == 1, || told.to_string())?;
+    let (status, told) = ask("/bad", &["-H", "x-count-key: handed on"])?;
+    let failed = told["calls"]["good"] == 1 && told["calls"]["failed"]["echo: status 503"] == 1;
+    check(status == "502" && failed, || told.to_string())?;
+    let counted = shop.counters()?;
+    check(counted["keys"]["handed on"]["requests"] == 2, || counted.to_string())
 }
 
 fn streams(shop: &Shop) -> Check {

@@ -6,16 +6,49 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::{Connections, Load, MOST, Protocol};
+use super::{Connections, Load, MOST, Outcome, Protocol};
 use crate::image::{flag, flags};
 
+/// How often a load without an end says what came of it.
+const WINDOW: Duration = Duration::from_secs(5);
+/// How long it waits when it cannot begin.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// The command: `load --url=http://host:port/path [--rate=N] [--connections=N] [--new] [--count=N] [--seconds=N]
-/// [--expect=T] [--method=M] [--header=NAME:VALUE …] [--body=T | --body-size=N] [--h2c | --grpc] [--json]`.
+/// [--timeout=SECONDS] [--expect=T] [--method=M] [--header=NAME:VALUE …] [--body=T | --body-size=N] [--h2c | --grpc] [--json]`.
+///
+/// With `--seconds=0` it goes on until it is ended, says every five seconds what came of them, and replaces connections that
+/// the server has closed.
 pub async fn main(arguments: &[String]) -> std::io::Result<()> {
-    let load = from_flags(arguments).map_err(std::io::Error::other)?;
-    let outcome = load.drive().await;
+    if flag(arguments, "seconds") != Some("0") {
+        let load = from_flags(arguments).map_err(std::io::Error::other)?;
+        return tell(arguments, &load.drive().await);
+    }
+    loop {
+        match from_flags(arguments) {
+            Ok(mut load) => {
+                (load.time, load.connections) = (WINDOW, endless(load.connections));
+                tell(arguments, &load.drive().await)?;
+            }
+            // A name may not be known yet, or not at the moment.
+            Err(problem) => {
+                eprintln!("load: {problem}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn endless(connections: Connections) -> Connections {
+    match connections {
+        Connections::Kept => Connections::Replaced,
+        other => other,
+    }
+}
+
+fn tell(arguments: &[String], outcome: &Outcome) -> std::io::Result<()> {
     if arguments.iter().any(|word| word == "--json") {
-        println!("{}", serde_json::to_string(&outcome)?);
+        println!("{}", serde_json::to_string(outcome)?);
     } else {
         let [p50, p90, p99, p999, most] = outcome.microseconds;
         println!(
@@ -46,7 +79,12 @@ fn from_flags(arguments: &[String]) -> Result<Load, String> {
     load.rate = number::<f64>(arguments, "rate")?.filter(|rate| *rate > 0.0);
     load.width = number(arguments, "connections")?.unwrap_or(1);
     load.count = number(arguments, "count")?.unwrap_or(MOST);
-    load.time = Duration::from_secs_f64(number(arguments, "seconds")?.unwrap_or(10.0));
+    let seconds = |name: &str, default: f64| -> Result<Duration, String> {
+        let wrong = |error| format!("--{name}: {error}");
+        Duration::try_from_secs_f64(number(arguments, name)?.unwrap_or(default)).map_err(wrong)
+    };
+    load.time = seconds("seconds", 10.0)?;
+    load.timeout = seconds("timeout", 5.0)?;
     load.expect = flag(arguments, "expect").unwrap_or_default().to_owned();
     let has = |name: &str| arguments.iter().any(|word| word == name);
     if has("--new") {

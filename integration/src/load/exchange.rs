@@ -158,7 +158,7 @@ async fn read(protocol: Protocol, response: Response<Incoming>) -> Result<Answer
 }
 
 /// A failure in few words, so that failures can be counted by them.
-fn named(error: hyper::Error) -> String {
+pub(crate) fn named(error: hyper::Error) -> String {
     let mut source: Option<&dyn std::error::Error> = Some(&error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {

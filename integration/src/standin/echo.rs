@@ -2,10 +2,11 @@
 //!
 //! `--port=N` HTTP/1.1 and HTTP/2 without TLS (repeatable), `--tcp=N` sends back what it gets, `--banner=N` speaks first
 //! and then sends back, `--sink=N` swallows and says at the end how much, `--text=T` answers with T alone.
-//! What can be asked of an answer stands at [`ask`], gRPC and WebSocket are recognised by their headers and sent back,
+//! What can be asked of an answer stands at [`ask`], what it calls before it answers at [`calls`]; gRPC and WebSocket are recognised by their headers and sent back,
 //! `/counters` says what has arrived, `/unready` and `/ready` switch what `/readyz` answers.
 
 mod ask;
+mod calls;
 mod counters;
 mod grpc;
 mod websocket;
@@ -29,6 +30,7 @@ use super::serve::{Answer, accept, http, whole};
 use super::version_header;
 use crate::image::{flag, flags};
 use ask::Ask;
+use calls::{Calls, Made};
 use counters::Counters;
 
 const BUFFER: usize = 256 << 10;
@@ -46,6 +48,7 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
     let text = flag(arguments, "text").map(|text| Bytes::from(text.to_owned()));
     let server = Rc::new(Server {
         text,
+        calls: Calls::of(arguments)?,
         place: place(),
         version: version_header(),
         unready: Cell::new(false),
@@ -69,6 +72,7 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
 
 struct Server {
     text: Option<Bytes>,
+    calls: Calls,
     place: BTreeMap<&'static str, String>,
     version: Option<HeaderValue>,
     unready: Cell<bool>,
@@ -139,7 +143,8 @@ impl Server {
                 websocket::serve(request);
                 return Ok(response);
             }
-            let response = if asked.sends_back {
+            let made = self.calls.make(&request).await;
+            let mut response = if asked.sends_back {
                 Response::new(ask::sent_back(request))
             } else if let Some(size) = asked.bytes {
                 plain(StatusCode::OK, Bytes::from(vec![b'x'; size]))
@@ -148,8 +153,11 @@ impl Server {
             } else if let Some(text) = &self.text {
                 plain(StatusCode::OK, text.clone())
             } else {
-                self.describe(request, peer).await
+                self.describe(request, peer, made.as_ref()).await
             };
+            if made.is_some_and(|made| !made.all_good()) {
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+            }
             Ok(asked.dress(response))
         };
         let response = answer.await;
@@ -157,7 +165,12 @@ impl Server {
         response
     }
 
-    async fn describe(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Answer> {
+    async fn describe(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        made: Option<&Made>,
+    ) -> Response<Answer> {
         let (head, mut body) = request.into_parts();
         let (mut size, mut hash) = (0, Context::new(&SHA256));
         while let Some(Ok(frame)) = body.frame().await {
@@ -177,6 +190,9 @@ impl Server {
         });
         for (field, value) in &self.place {
             told[field] = value.clone().into();
+        }
+        if let Some(made) = made {
+            told["calls"] = json!(made);
         }
         let mut response = plain(StatusCode::OK, Bytes::from(format!("{told:#}\n")));
         response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
