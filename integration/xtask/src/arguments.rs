@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::images;
+
 /// One command with its options.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -10,6 +12,9 @@ pub(crate) enum Command {
     Test(TestOptions),
     /// Anything that the lab's program does, with its arguments.
     Lab(Vec<String>),
+    /// Anything that the cluster's program does, with its arguments.
+    Cluster(Vec<String>),
+    Images(images::Options),
 }
 
 /// What to test, and with whose ztunnel.
@@ -44,6 +49,8 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, String> {
         "demo" => demo(rest),
         "bench" => bench(rest),
         "lab" => Ok(Command::Lab(rest.to_vec())),
+        "cluster" => Ok(Command::Cluster(rest.to_vec())),
+        "images" => images(rest).map(Command::Images),
         other => Err(format!("there is no command {other:?}")),
     }
 }
@@ -102,6 +109,21 @@ fn bench(words: &[String]) -> Result<Command, String> {
     Ok(Command::Lab(lab))
 }
 
+fn images(words: &[String]) -> Result<images::Options, String> {
+    let mut options = images::Options::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().cloned().ok_or_else(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--quick" => options.build = images::Build::Quick,
+            "--hub" => options.hub = value()?,
+            "--tag" => options.tag = Some(value()?),
+            other => return Err(format!("images takes no {other:?}")),
+        }
+    }
+    Ok(options)
+}
+
 /// A file named by an option, made absolute: what we start may run in another folder.
 fn path(option: &str, value: Option<&String>) -> Result<PathBuf, String> {
     let value = value.ok_or_else(|| format!("{option} needs a path"))?;
@@ -138,6 +160,11 @@ mod tests {
             ("bench --only bulk1 --rounds 5", lab("bench l4 --only bulk1 --rounds 5")),
             ("bench l7 --only memory", lab("bench l7 --only memory")),
             ("lab up dir --nodes 3", lab("up dir --nodes 3")),
+            ("images", Command::Images(images::Options::default())),
+            (
+                "cluster up --nodes 3",
+                Command::Cluster(vec!["up".to_owned(), "--nodes".to_owned(), "3".to_owned()]),
+            ),
         ];
         for (line, command) in cases {
             assert_eq!(read(line), Ok(command), "{line}");
@@ -159,6 +186,8 @@ mod tests {
             ("bench l5", "\"l5\""),
             ("bench l7 --ztunnel x", "\"--ztunnel\""),
             ("bench --envoy x", "\"--envoy\""),
+            ("images --tag", "needs a value"),
+            ("images ztunnel", "\"ztunnel\""),
         ];
         for (line, part) in cases {
             let problem = read(line).unwrap_err();

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | check | bench | lab`.
+//! The project's own commands: `cargo xtask demo | test | check | bench | lab | cluster | images`.
 //!
 //! Standard library and one JSON parser only: this is what a fresh clone compiles before it can say anything.
 
@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 mod arguments;
 mod check;
+mod cluster;
+mod images;
 mod peers;
 mod run;
 mod setup;
@@ -26,6 +28,9 @@ usage: cargo xtask COMMAND
   bench l7 [--json]        side by side: no proxy, our waypoint, Envoy (--envoy PATH, else fetched), the whole mesh
        [--only ROW] [--rounds N] [--seconds S] [--connections N] [--proxies-only] [--markdown FILE]
   lab ARGS…                the lab by hand: cargo xtask lab --help
+  cluster ARGS…            a real Kubernetes on this machine, up | down | kubeconfig | load …: cargo xtask cluster --help
+  images [--quick]         container images of every program, as archives in target/images; --quick without link-time
+       [--hub H] [--tag T] optimisation; named H/PROGRAM:T (localhost/ambit and the version unless told otherwise)
 ";
 
 fn main() -> ExitCode {
@@ -55,6 +60,8 @@ fn perform(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Help => Ok(()),
         Command::Check => check::all(&workspace),
+        Command::Cluster(words) => cluster::run(&workspace, words),
+        Command::Images(options) => images::all(&workspace, options),
         Command::Test(options) => {
             setup::tools()?;
             test::all(&workspace, options)

@@ -33,7 +33,7 @@ pub(crate) fn envoy(workspace: &Workspace) -> Result<PathBuf, Failure> {
 }
 
 /// Makes sure that Python and its package installer are there.
-fn pip() -> Result<(), Failure> {
+pub(crate) fn pip() -> Result<(), Failure> {
     let works = || {
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());

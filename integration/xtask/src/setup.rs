@@ -19,14 +19,19 @@ const TOOLS: [(&str, &str); 7] = [
 /// Folders that hold programs but are not in everybody's PATH.
 const SYSTEM: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
-/// Makes sure that every tool is there.
+/// Makes sure that every tool of the lab is there.
 pub(crate) fn tools() -> Result<(), Failure> {
-    let packages = missing(|program| find(program).is_some());
+    require(&TOOLS)
+}
+
+/// Makes sure that programs are there, each given with the package that holds it.
+pub(crate) fn require(tools: &[(&str, &'static str)]) -> Result<(), Failure> {
+    let packages = missing(tools, |program| find(program).is_some());
     if packages.is_empty() {
         return Ok(());
     }
     install(&packages)?;
-    match missing(|program| find(program).is_some()).as_slice() {
+    match missing(tools, |program| find(program).is_some()).as_slice() {
         [] => Ok(()),
         still => Err(Failure(format!("still missing after the installation: {}", still.join(" ")))),
     }
@@ -44,16 +49,17 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
     succeeds(apt().args(["install", "-q", "-y", "--no-install-recommends"]).args(packages))
 }
 
-/// Packages of the tools that are not there, each once.
-fn missing(present: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let absent = TOOLS.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package);
+/// Packages of those tools that are not there, each once.
+fn missing(tools: &[(&str, &'static str)], present: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let absent = tools.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package);
     let mut packages: Vec<_> = absent.collect();
     packages.sort_unstable();
     packages.dedup();
     packages
 }
 
-fn find(program: &str) -> Option<std::path::PathBuf> {
+/// The file of a program, given by name or by path.
+pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
     let path = variable("PATH").unwrap_or_default();
     let mut folders = path.split(':').chain(SYSTEM.split(':')).filter(|folder| !folder.is_empty());
     folders.find_map(|folder| Some(Path::new(folder).join(program)).filter(|file| file.is_file()))
@@ -78,10 +84,10 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_its_package_once() {
-        assert!(missing(|_| true).is_empty());
-        assert_eq!(missing(|program| program != "nft"), ["nftables"]);
+        assert!(missing(&TOOLS, |_| true).is_empty());
+        assert_eq!(missing(&TOOLS, |program| program != "nft"), ["nftables"]);
         assert_eq!(
-            missing(|program| !matches!(program, "unshare" | "nsenter" | "ip")),
+            missing(&TOOLS, |program| !matches!(program, "unshare" | "nsenter" | "ip")),
             ["iproute2", "util-linux"]
         );
     }
@@ -89,6 +95,7 @@ mod tests {
     #[test]
     fn programs_are_found_where_they_are() {
         assert!(find("sh").is_some());
+        assert!(find("/bin/sh").is_some());
         assert!(find("no-program-has-this-name").is_none());
     }
 }

@@ -1,0 +1,138 @@
+//! A real Kubernetes cluster on this machine: builds its programs (`integration/kubernetes`, in Go) and calls them.
+//!
+//! Everything that happens while a cluster lives is one Go program's, `ambit-cluster`: the processes it starts are Go, too,
+//! and a single process has to be the parent of all nodes for the kernel to take them down with it. So this side only
+//! builds, installs what is missing, and steps aside.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::run::{Failure, Workspace, succeeds};
+use crate::setup;
+
+mod toolchain;
+
+/// Where the sources are, from the workspace's root.
+const SOURCES: &str = "integration/kubernetes";
+
+/// Every program: a folder of the same name below `cmd`.
+const PROGRAMS: [&str; 3] = ["ambit-kube", "ambit-cluster", "ambit-pod"];
+
+/// Programs that nodes use from the system, by name or by path, and the Debian packages that hold them.
+const TOOLS: [(&str, &str); 6] = [
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("runc", "runc"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("/usr/lib/cni/ptp", "containernetworking-plugins"),
+];
+
+/// Turns this process into the cluster's program, with these words. Returns only when that fails.
+pub(crate) fn run(workspace: &Workspace, words: &[String]) -> Result<(), Failure> {
+    let folder = workspace.target.join("cluster");
+    let program = folder.join("programs").join("ambit-cluster");
+    // Taking a cluster down must not wait for a build of what would bring up the next one.
+    if !(words.iter().any(|word| word == "down") && program.is_file()) {
+        setup::require(&TOOLS)?;
+        build(workspace, &folder)?;
+    }
+    let mut command = Command::new(&program);
+    command.arg("--clusters").arg(&folder).args(words);
+    Err(Failure::new(program.display(), command.exec()))
+}
+
+/// Builds the programs unless they are those of the same sources.
+fn build(workspace: &Workspace, folder: &Path) -> Result<(), Failure> {
+    let programs = folder.join("programs");
+    let sources = workspace.root.join(SOURCES);
+    let stamp = format!("{:016x}\n", fingerprint(&sources)?);
+    let stamped = programs.join("stamp");
+    let complete = PROGRAMS.iter().all(|program| programs.join(program).is_file());
+    if complete && fs::read_to_string(&stamped).is_ok_and(|last| last == stamp) {
+        return Ok(());
+    }
+    let flags = format!("-ldflags=-s -w {}", version_flags(&sources)?);
+    let go = toolchain::find(workspace)?;
+    eprintln!("building Kubernetes (the first time takes about six minutes on two processors) …");
+    fs::create_dir_all(&programs).map_err(|error| Failure::new(programs.display(), error))?;
+    for program in PROGRAMS {
+        eprintln!("  {program}");
+        let mut build = go.command();
+        // Static, so that they run in an image without anything else.
+        build.current_dir(&sources).env("CGO_ENABLED", "0");
+        build.args(["build", "-trimpath", "-buildvcs=false", &flags, "-o"]).arg(&programs);
+        succeeds(build.arg(format!("./cmd/{program}")))?;
+    }
+    fs::write(&stamped, stamp).map_err(|error| Failure::new(stamped.display(), error))
+}
+
+/// What tells Kubernetes' programs their version: they learn it when they are linked, not from their module.
+fn version_flags(sources: &Path) -> Result<String, Failure> {
+    let path = sources.join("go.mod");
+    let text = fs::read_to_string(&path).map_err(|error| Failure::new(path.display(), error))?;
+    let version = text.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
+    let version = version.ok_or_else(|| Failure::new(path.display(), "requires no k8s.io/kubernetes"))?;
+    let mut numbers = version.split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let own = [("gitVersion", format!("v{version}")), ("gitMajor", major.into()), ("gitMinor", minor.into())];
+    let set =
+        |package: &str| own.iter().map(|(name, value)| format!("-X {package}.{name}={value}")).collect();
+    let flags: [Vec<String>; 2] = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(set);
+    Ok(flags.concat().join(" "))
+}
+
+/// A number that changes with any source file. Not for keeping: another compiler may count otherwise, and all that follows
+/// is a build that has nothing to do.
+fn fingerprint(folder: &Path) -> Result<u64, Failure> {
+    let mut hasher = DefaultHasher::new();
+    let mut folders = vec![folder.to_owned()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).map_err(|error| Failure::new(folder.display(), error))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    for path in files {
+        let text = fs::read(&path).map_err(|error| Failure::new(path.display(), error))?;
+        (path.strip_prefix(folder).unwrap_or(&path), text).hash(&mut hasher);
+    }
+    Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_the_version_of_their_module() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kubernetes");
+        let flags = version_flags(&sources).unwrap();
+        assert!(flags.starts_with("-X k8s.io/component-base/version.gitVersion=v1."), "{flags}");
+        assert!(flags.contains(" -X k8s.io/client-go/pkg/version.gitMajor=1 "), "{flags}");
+        assert!(version_flags(Path::new("/does/not/exist")).is_err());
+    }
+
+    #[test]
+    fn any_change_of_a_source_is_seen() {
+        let folder = std::env::temp_dir().join(format!("ambit-fingerprint-{}", std::process::id()));
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        fs::create_dir_all(folder.join("cmd")).unwrap();
+        write("go.mod", "module a");
+        write("cmd/main.go", "package main");
+        let first = fingerprint(&folder).unwrap();
+        assert_eq!(fingerprint(&folder).unwrap(), first);
+        write("cmd/main.go", "package other");
+        let second = fingerprint(&folder).unwrap();
+        assert_ne!(second, first);
+        fs::rename(folder.join("cmd/main.go"), folder.join("cmd/other.go")).unwrap();
+        assert_ne!(fingerprint(&folder).unwrap(), second);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(fingerprint(&folder).is_err());
+    }
+}
