@@ -40,6 +40,9 @@ pub(crate) fn run(workspace: &Workspace, words: &[String]) -> Result<(), Failure
         setup::require(&TOOLS)?;
         build(workspace, &folder)?;
     }
+    if words.iter().any(|word| word == "check") {
+        own_tests(workspace)?;
+    }
     let mut command = Command::new(&program);
     command.arg("--clusters").arg(&folder).args(words);
     Err(Failure::new(program.display(), command.exec()))
@@ -63,11 +66,24 @@ fn build(workspace: &Workspace, folder: &Path) -> Result<(), Failure> {
         eprintln!("  {program}");
         let mut build = go.command();
         // Static, so that they run in an image without anything else.
-        build.current_dir(&sources).env("CGO_ENABLED", "0");
-        build.args(["build", "-trimpath", "-buildvcs=false", &flags, "-o"]).arg(&programs);
+        build.current_dir(&sources).env("CGO_ENABLED", "0").env("GOBIN", &programs);
+        // `install` leaves alone what is new enough; `build` would link it again.
+        build.args(["install", "-trimpath", "-buildvcs=false", &flags]);
         succeeds(build.arg(format!("./cmd/{program}")))?;
     }
     fs::write(&stamped, stamp).map_err(|error| Failure::new(stamped.display(), error))
+}
+
+/// Lints and unit tests of our own packages; the others' alone would take minutes.
+fn own_tests(workspace: &Workspace) -> Result<(), Failure> {
+    let go = toolchain::find(workspace)?;
+    let own = ["./cmd/ambit-cluster", "./cmd/ambit-pod", "./internal/..."];
+    for word in ["vet", "test"] {
+        let mut command = go.command();
+        command.current_dir(workspace.root.join(SOURCES)).env("CGO_ENABLED", "0");
+        succeeds(command.arg(word).args(own))?;
+    }
+    Ok(())
 }
 
 /// What tells Kubernetes' programs their version: they learn it when they are linked, not from their module.
@@ -85,7 +101,7 @@ fn version_flags(sources: &Path) -> Result<String, Failure> {
     Ok(flags.concat().join(" "))
 }
 
-/// A number that changes with any source file. Not for keeping: another compiler may count otherwise, and all that follows
+/// A number that changes with any source file of a program. Not for keeping: another compiler may count otherwise, and all that follows
 /// is a build that has nothing to do.
 fn fingerprint(folder: &Path) -> Result<u64, Failure> {
     let mut hasher = DefaultHasher::new();
@@ -94,7 +110,11 @@ fn fingerprint(folder: &Path) -> Result<u64, Failure> {
     while let Some(folder) = folders.pop() {
         let entries = fs::read_dir(&folder).map_err(|error| Failure::new(folder.display(), error))?;
         for path in entries.flatten().map(|entry| entry.path()) {
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_source(&path) {
+                files.push(path);
+            }
         }
     }
     files.sort();
@@ -103,6 +123,12 @@ fn fingerprint(folder: &Path) -> Result<u64, Failure> {
         (path.strip_prefix(folder).unwrap_or(&path), text).hash(&mut hasher);
     }
     Ok(hasher.finish())
+}
+
+/// Whether a program changes with this file.
+fn is_source(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !name.ends_with("_test.go") && [".go", ".mod", ".sum", ".yaml"].iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -126,6 +152,8 @@ mod tests {
         write("go.mod", "module a");
         write("cmd/main.go", "package main");
         let first = fingerprint(&folder).unwrap();
+        write("README.md", "changes no program");
+        write("cmd/main_test.go", "neither does this");
         assert_eq!(fingerprint(&folder).unwrap(), first);
         write("cmd/main.go", "package other");
         let second = fingerprint(&folder).unwrap();

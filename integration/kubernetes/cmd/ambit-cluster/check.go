@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,7 +61,7 @@ func (o options) check(words []string) error {
 		{"an image is loaded into both nodes", t.loads},
 		{"a Deployment with readiness probes runs on both nodes", t.deploys},
 		{"pods reach pods, Services and names from both nodes", t.connects},
-		{"logs and exec work", t.attaches},
+		{"logs, exec and port-forward work", t.attaches},
 		{"the API server restarts while traffic goes on", t.losesServer},
 		{"a node comes back after a power cut", t.losesNode},
 		{"after down the machine is as it was", t.leavesNothing},
@@ -83,8 +86,25 @@ func (t *trial) startsAfresh() error {
 	return err
 }
 
-// survivesKill kills the keeper, as a crash would.
+// survivesKill kills the keeper, as a crash would: once while everything runs, once just after its start.
 func (t *trial) survivesKill() error {
+	if err := t.killed(); err != nil {
+		return err
+	}
+	if err := errors.Join(remove(t.cluster), os.MkdirAll(t.cluster.Folder, 0o755)); err != nil {
+		return err
+	}
+	if _, err := start(t.cluster); err != nil {
+		return err
+	}
+	if err := eventually(soon, t.killed); err != nil {
+		return err
+	}
+	return t.up(nil)
+}
+
+// killed kills the keeper and waits until everything has gone with it.
+func (t *trial) killed() error {
 	keepers, err := cgroups.Processes(t.cluster.Group() + "/keeper")
 	if err != nil || len(keepers) != 1 {
 		return fmt.Errorf("one keeper expected, not %v: %w", keepers, err)
@@ -92,17 +112,13 @@ func (t *trial) survivesKill() error {
 	if err := syscall.Kill(keepers[0], syscall.SIGKILL); err != nil {
 		return err
 	}
-	err = eventually(soon, func() error {
+	return eventually(soon, func() error {
 		left, err := cgroups.Processes(t.cluster.Group())
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("%d processes run on", len(left))
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return t.up(nil)
 }
 
 func (t *trial) loads() error {
@@ -159,7 +175,8 @@ func (t *trial) connects() error {
 	return nil
 }
 
-// attaches reads the log of a pod that has just been called by a URL of its own. (Fetching has shown exec.)
+// attaches reads the log of a pod that has just been called by a URL of its own, and calls it from the machine. (Fetching
+// has shown exec.)
 func (t *trial) attaches() error {
 	pods, err := t.pods()
 	if err != nil {
@@ -178,11 +195,44 @@ func (t *trial) attaches() error {
 			}
 			return err
 		})
+		if err == nil {
+			err = t.forwards(server)
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// forwards calls a pod through a port of the machine.
+func (t *trial) forwards(server pod) error {
+	forward := t.kubectlCommand(t.cluster, "port-forward", server.Metadata.Name, ":8080")
+	printed, err := forward.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := forward.Start(); err != nil {
+		return err
+	}
+	defer func() { _, _ = forward.Process.Kill(), forward.Wait() }()
+	// "Forwarding from 127.0.0.1:40123 -> 8080"
+	line, err := bufio.NewReader(printed).ReadString('\n')
+	fields := strings.Fields(line)
+	if err != nil || len(fields) < 3 {
+		return fmt.Errorf("port-forward says %q: %w", line, err)
+	}
+	client := http.Client{Timeout: soon}
+	response, err := client.Get("http://" + fields[2])
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	said, err := io.ReadAll(response.Body)
+	if name := strings.TrimSpace(string(said)); err == nil && name != server.Metadata.Name {
+		err = fmt.Errorf("%s answers as %q", server.Metadata.Name, name)
+	}
+	return err
 }
 
 // losesServer kills the API server. Traffic is tried from inside the nodes, since exec would need the server.

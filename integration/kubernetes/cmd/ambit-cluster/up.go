@@ -29,7 +29,7 @@ const interval = 200 * time.Millisecond
 //go:embed dns.yaml
 var dns string
 
-// up starts a cluster, or does nothing if it runs already.
+// up starts a cluster. One that runs already is only awaited: whoever began it may not have seen the end.
 func (o options) up(words []string) error {
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	nodes := flags.Int("nodes", 2, "how many nodes")
@@ -52,38 +52,36 @@ func (o options) up(words []string) error {
 		if have := len(running.Cluster.Nodes); have != *nodes {
 			return fmt.Errorf("cluster %q is up with %d nodes: take it down first", o.name, have)
 		}
-		fmt.Printf("cluster %q is up already; kubeconfig: %s\n", o.name, cluster.Kubeconfig())
-		return nil
+		return o.await(cluster, nil)
 	}
-	if err := clean(cluster); err != nil {
+	if err := errors.Join(remove(cluster), os.MkdirAll(cluster.Folder, 0o755)); err != nil {
 		return err
 	}
-	if err := o.bringUp(cluster); err != nil {
+	ended, err := start(cluster)
+	if err == nil {
+		err = o.await(cluster, ended)
+	}
+	if err != nil {
 		return errors.Join(err, logs(cluster), remove(cluster))
 	}
 	return nil
 }
 
-// bringUp starts the keeper and returns when the cluster does what one expects of it.
-func (o options) bringUp(cluster plan.Cluster) error {
+// await returns when a cluster does what one expects of it. How its keeper ends, if it does, comes through the channel.
+func (o options) await(cluster plan.Cluster, ended <-chan error) error {
 	began := time.Now()
-	progress := func(format string, values ...any) {
-		fmt.Printf("%5.1f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, values...))
-	}
-	progress("cluster %q starts", o.name)
-	ended, err := start(cluster)
-	if err != nil {
-		return err
-	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
-	// Waits until something succeeds.
-	await := func(what string, try func() error) error {
+	defer signal.Stop(stop)
+	for _, step := range o.steps(cluster) {
 		for {
-			err := try()
+			err := step.try()
 			if err == nil {
-				progress("%s", what)
-				return nil
+				fmt.Printf("%5.1f s  %s\n", time.Since(began).Seconds(), step.done)
+				break
+			}
+			if time.Since(began) > startLimit {
+				return fmt.Errorf("%q is not so within %v: %w", step.done, startLimit, err)
 			}
 			select {
 			case <-stop:
@@ -92,31 +90,31 @@ func (o options) bringUp(cluster plan.Cluster) error {
 				return fmt.Errorf("the keeper has ended: %w", err)
 			case <-time.After(interval):
 			}
-			if time.Since(began) > startLimit {
-				return fmt.Errorf("%s: not within %v: %w", what, startLimit, err)
-			}
-		}
-	}
-	kubectl := func(input string, words ...string) func() error {
-		return func() error { return quiet(o.kubectlCommand(cluster, words...), input) }
-	}
-	steps := []struct {
-		what string
-		try  func() error
-	}{
-		{"the API server is ready", kubectl("", "get", "--raw=/readyz")},
-		{fmt.Sprintf("%d nodes have registered", len(cluster.Nodes)), o.registered(cluster)},
-		{"the cluster's DNS is deployed", kubectl(fmt.Sprintf(dns, plan.DNSService, plan.ClusterDomain, plan.PodImage, len(cluster.Nodes)), "apply", "-f", "-")},
-		{"all nodes are ready", kubectl("", "wait", "--for=condition=Ready", "node", "--all", "--timeout=10s")},
-		{"names are served", kubectl("", "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=10s")},
-	}
-	for _, step := range steps {
-		if err := await(step.what, step.try); err != nil {
-			return err
 		}
 	}
 	fmt.Printf("\nexport KUBECONFIG=%s\n", cluster.Kubeconfig())
 	return nil
+}
+
+// step is something that a start waits for: what is so then, and how to find out.
+type step struct {
+	done string
+	try  func() error
+}
+
+// steps are what a start waits for, in order.
+func (o options) steps(cluster plan.Cluster) []step {
+	kubectl := func(input string, words ...string) func() error {
+		return func() error { return quiet(o.kubectlCommand(cluster, words...), input) }
+	}
+	manifest := fmt.Sprintf(dns, plan.DNSService, plan.ClusterDomain, plan.PodImage, len(cluster.Nodes))
+	return []step{
+		{"the API server is ready", kubectl("", "get", "--raw=/readyz")},
+		{fmt.Sprintf("%d nodes have registered", len(cluster.Nodes)), o.registered(cluster)},
+		{"the cluster's DNS is deployed", kubectl(manifest, "apply", "-f", "-")},
+		{"all nodes are ready", kubectl("", "wait", "--for=condition=Ready", "node", "--all", "--timeout=10s")},
+		{"names are served", kubectl("", "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=10s")},
+	}
 }
 
 // registered asks whether the API server knows every node.
@@ -183,14 +181,6 @@ func lock(cluster plan.Cluster) (func(), error) {
 		return nil, errors.Join(fmt.Errorf("another command is at work on cluster %q", cluster.Name), file.Close())
 	}
 	return func() { _ = file.Close() }, nil
-}
-
-// clean ends whatever runs of a cluster and removes whatever is left of it, and makes its folder anew.
-func clean(cluster plan.Cluster) error {
-	if err := remove(cluster); err != nil {
-		return err
-	}
-	return os.MkdirAll(cluster.Folder, 0o755)
 }
 
 // remove ends whatever runs of a cluster and removes whatever is left of it.

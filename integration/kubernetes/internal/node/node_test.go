@@ -73,7 +73,7 @@ func TestConfigurationIsFilledIn(t *testing.T) {
 	cases := map[string]string{
 		"/etc/hosts":                            "172.30.0.1 node1\n172.30.0.2 node2\n",
 		plan.NodeNetworks + "/10-pods.conflist": `"subnet": "10.244.2.0/24"`,
-		file("kubelet.yaml"):                    "cgroupRoot: /ambit-cluster-default/node2\n",
+		file("kubelet.yaml"):                    "cgroupRoot: /" + cluster.NodeGroup(cluster.Nodes[1]) + "\n",
 		file("kube-proxy.yaml"):                 `hostnameOverride: "node2"`,
 		containerdFile:                          `sandbox_image = "` + plan.PodImage + `"`,
 	}

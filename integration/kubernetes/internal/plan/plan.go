@@ -3,6 +3,7 @@ package plan
 
 import (
 	"fmt"
+	"hash/fnv"
 	"path/filepath"
 	"regexp"
 )
@@ -86,8 +87,13 @@ func New(name, clusters, programs string, nodes int) (Cluster, error) {
 	return cluster, nil
 }
 
-// Group is the control group that holds every process of the cluster, from the root of each hierarchy.
-func (c Cluster) Group() string { return "ambit-cluster-" + c.Name }
+// Group is the control group that holds every process of the cluster, from the root of each hierarchy. Clusters of one name
+// in two folders are two clusters.
+func (c Cluster) Group() string {
+	folder := fnv.New32a()
+	_, _ = folder.Write([]byte(c.Folder)) // Never fails.
+	return fmt.Sprintf("ambit-cluster-%s-%08x", c.Name, folder.Sum32())
+}
 
 // NodeGroup is the part of Group that a node's processes and pods are in.
 func (c Cluster) NodeGroup(n Node) string { return c.Group() + "/" + n.Name() }

@@ -33,6 +33,20 @@ func TestNodesHaveNamesAddressesAndRangesOfTheirOwn(t *testing.T) {
 	}
 }
 
+func TestClustersShareNothing(t *testing.T) {
+	seen := map[string]bool{}
+	for _, each := range []struct{ name, clusters string }{{"default", "/a"}, {"default", "/b"}, {"other", "/a"}} {
+		cluster, err := New(each.name, each.clusters, "/programs", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[cluster.Group()] || seen[cluster.Folder] {
+			t.Errorf("%s in %s shares its group %s or its folder with another", each.name, each.clusters, cluster.Group())
+		}
+		seen[cluster.Group()], seen[cluster.Folder] = true, true
+	}
+}
+
 func TestWhatCannotBeIsRefused(t *testing.T) {
 	cases := []struct {
 		name  string
