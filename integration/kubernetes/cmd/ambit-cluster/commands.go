@@ -241,8 +241,7 @@ func output(command *exec.Cmd) ([]byte, error) {
 	command.Stderr = &complaints
 	printed, err := command.Output()
 	if err != nil {
-		// Not as an exit code of ours: that is for commands of the user's.
-		err = fmt.Errorf("%v: %s", err, strings.TrimSpace(complaints.String()))
+		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(complaints.String()))
 	}
 	return printed, err
 }

@@ -53,9 +53,9 @@ func main() {
 	default:
 		err = command()
 	}
-	var status *exec.ExitError
-	if errors.As(err, &status) && status.ExitCode() > 0 {
-		os.Exit(status.ExitCode()) // A command of the user's has already said why.
+	// A command of the user's that has already said why; inside another error it is one of ours.
+	if status, theirs := err.(*exec.ExitError); theirs && status.ExitCode() > 0 {
+		os.Exit(status.ExitCode())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ambit-cluster:", err)
