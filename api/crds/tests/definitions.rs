@@ -168,99 +168,91 @@ fn every_field_passes_in_every_version() {
     }
 }
 
+/// Version, kind, spec, and what is wrong with it.
+const WRONG: &[(&str, &str, &str, &str)] = &[
+    (
+        "networking.istio.io/v1beta1",
+        "VirtualService",
+        "{http: [{retires: {attempts: 3}}]}",
+        "spec.http[0].retires: unknown",
+    ),
+    (
+        "networking.istio.io/v1",
+        "VirtualService",
+        "{http: [{timeout: 10}]}",
+        "spec.http[0].timeout: 10 is no string",
+    ),
+    ("networking.istio.io/v1", "VirtualService", "{http: [{timeout: ten}]}", "spec.http[0].timeout: \"ten\""),
+    (
+        "networking.istio.io/v1",
+        "VirtualService",
+        "{http: [{route: [{weight: 1}]}]}",
+        "route[0].destination: it is missing",
+    ),
+    (
+        "networking.istio.io/v1",
+        "VirtualService",
+        "{http: [{fault: {delay: {percentage: {value: 101}}}}]}",
+        "value: 101 is out",
+    ),
+    ("networking.istio.io/v1", "VirtualService", "", "VirtualService.spec: it is missing"),
+    ("networking.istio.io/v1alpha3", "DestinationRule", "{trafficPolicy: {}}", "spec.host: it is missing"),
+    (
+        "networking.istio.io/v1",
+        "DestinationRule",
+        "{host: a, trafficPolicy: {loadBalancer: {simple: LEAST_CON}}}",
+        "loadBalancer.simple: \"LEAST_CON\" is none",
+    ),
+    (
+        "networking.istio.io/v1",
+        "DestinationRule",
+        "{host: a, trafficPolicy: {outlierDetection: {consecutiveErrors: -1}}}",
+        "consecutiveErrors: -1 is out",
+    ),
+    ("networking.istio.io/v1", "Gateway", "{servers: [{hosts: [a]}]}", "servers[0].port: it is missing"),
+    (
+        "networking.istio.io/v1",
+        "ServiceEntry",
+        "{hosts: a.example.com}",
+        "spec.hosts: \"a.example.com\" is no array",
+    ),
+    ("networking.istio.io/v1", "WorkloadEntry", "{weight: many}", "spec.weight: \"many\" is no integer"),
+    (
+        "networking.istio.io/v1alpha3",
+        "EnvoyFilter",
+        "{configPatches: [{applyTo: ALL}]}",
+        "applyTo: \"ALL\" is none",
+    ),
+    ("security.istio.io/v1", "AuthorizationPolicy", "{action: allow}", "spec.action: \"allow\" is none"),
+    (
+        "security.istio.io/v1beta1",
+        "AuthorizationPolicy",
+        "{rules: [{to: [{operation: {ports: [80]}}]}]}",
+        "operation.ports[0]: 80 is no string",
+    ),
+    (
+        "security.istio.io/v1",
+        "PeerAuthentication",
+        "{mtls: {mode: STRICTLY}}",
+        "spec.mtls.mode: \"STRICTLY\" is none",
+    ),
+    (
+        "security.istio.io/v1",
+        "RequestAuthentication",
+        "{jwtRules: [{issuers: a}]}",
+        "jwtRules[0].issuers: unknown",
+    ),
+    (
+        "telemetry.istio.io/v1alpha1",
+        "Telemetry",
+        "{tracing: [{providers: [{}]}]}",
+        "providers[0].name: it is missing",
+    ),
+];
+
 #[test]
 fn what_is_wrong_is_refused_by_its_field() {
-    let table = [
-        (
-            "networking.istio.io/v1beta1",
-            "VirtualService",
-            "{http: [{retires: {attempts: 3}}]}",
-            "spec.http[0].retires: unknown",
-        ),
-        (
-            "networking.istio.io/v1",
-            "VirtualService",
-            "{http: [{timeout: 10}]}",
-            "spec.http[0].timeout: 10 is no string",
-        ),
-        (
-            "networking.istio.io/v1",
-            "VirtualService",
-            "{http: [{timeout: ten}]}",
-            "spec.http[0].timeout: \"ten\"",
-        ),
-        (
-            "networking.istio.io/v1",
-            "VirtualService",
-            "{http: [{route: [{weight: 1}]}]}",
-            "route[0].destination: it is missing",
-        ),
-        (
-            "networking.istio.io/v1",
-            "VirtualService",
-            "{http: [{fault: {delay: {percentage: {value: 101}}}}]}",
-            "value: 101 is out",
-        ),
-        ("networking.istio.io/v1", "VirtualService", "", "VirtualService.spec: it is missing"),
-        (
-            "networking.istio.io/v1alpha3",
-            "DestinationRule",
-            "{trafficPolicy: {}}",
-            "spec.host: it is missing",
-        ),
-        (
-            "networking.istio.io/v1",
-            "DestinationRule",
-            "{host: a, trafficPolicy: {loadBalancer: {simple: LEAST_CON}}}",
-            "loadBalancer.simple: \"LEAST_CON\" is none",
-        ),
-        (
-            "networking.istio.io/v1",
-            "DestinationRule",
-            "{host: a, trafficPolicy: {outlierDetection: {consecutiveErrors: -1}}}",
-            "consecutiveErrors: -1 is out",
-        ),
-        ("networking.istio.io/v1", "Gateway", "{servers: [{hosts: [a]}]}", "servers[0].port: it is missing"),
-        (
-            "networking.istio.io/v1",
-            "ServiceEntry",
-            "{hosts: a.example.com}",
-            "spec.hosts: \"a.example.com\" is no array",
-        ),
-        ("networking.istio.io/v1", "WorkloadEntry", "{weight: many}", "spec.weight: \"many\" is no integer"),
-        (
-            "networking.istio.io/v1alpha3",
-            "EnvoyFilter",
-            "{configPatches: [{applyTo: ALL}]}",
-            "applyTo: \"ALL\" is none",
-        ),
-        ("security.istio.io/v1", "AuthorizationPolicy", "{action: allow}", "spec.action: \"allow\" is none"),
-        (
-            "security.istio.io/v1beta1",
-            "AuthorizationPolicy",
-            "{rules: [{to: [{operation: {ports: [80]}}]}]}",
-            "operation.ports[0]: 80 is no string",
-        ),
-        (
-            "security.istio.io/v1",
-            "PeerAuthentication",
-            "{mtls: {mode: STRICTLY}}",
-            "spec.mtls.mode: \"STRICTLY\" is none",
-        ),
-        (
-            "security.istio.io/v1",
-            "RequestAuthentication",
-            "{jwtRules: [{issuers: a}]}",
-            "jwtRules[0].issuers: unknown",
-        ),
-        (
-            "telemetry.istio.io/v1alpha1",
-            "Telemetry",
-            "{tracing: [{providers: [{}]}]}",
-            "providers[0].name: it is missing",
-        ),
-    ];
-    for (version, kind, spec, expected) in table {
+    for (version, kind, spec, expected) in WRONG {
         let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}");
         let (judged, found) = check(&text);
         assert_eq!(judged, 1, "{version} {kind} is served");
