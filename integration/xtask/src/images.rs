@@ -17,7 +17,7 @@ use archive::Entry;
 pub(crate) struct Options {
     /// What stands before a program's name in its image's name.
     pub(crate) hub: String,
-    /// What stands after it; the workspace's version if nothing is said.
+    /// What stands after it; major and minor version of the workspace if nothing is said.
     pub(crate) tag: Option<String>,
     /// Built as it is shipped, or like the tests.
     pub(crate) build: Build,
@@ -55,7 +55,7 @@ struct Image {
 }
 
 /// Every image. `deploy/images/Dockerfile` has a stage for each.
-const IMAGES: [Image; 5] = [
+const IMAGES: [Image; 6] = [
     Image { name: "ztunnel", package: "ztunnel", program: "ztunnel", user: User::Root, tools: &[] },
     Image {
         name: "agent",
@@ -73,15 +73,17 @@ const IMAGES: [Image; 5] = [
         tools: &[],
     },
     Image { name: "ambit", package: "ambit", program: "ambit", user: User::Nobody, tools: &[] },
+    // What the samples run.
+    Image { name: "echo", package: "ambit-lab", program: "ambit-echo", user: User::Nobody, tools: &[] },
 ];
 
 /// What makes programs static, and small without losing the names in their backtraces.
 const FLAGS: &str = "-C target-feature=+crt-static -C strip=debuginfo";
 
 impl Default for Options {
-    /// Names that no registry answers for: whoever loads the archives says where they come from.
+    /// The names that the samples and the controller use.
     fn default() -> Self {
-        Self { hub: "localhost/ambit".to_owned(), tag: None, build: Build::default() }
+        Self { hub: "ambit".to_owned(), tag: None, build: Build::default() }
     }
 }
 
@@ -159,10 +161,11 @@ fn epoch() -> u64 {
     variable("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// The version of the programs.
+/// Major and minor version of the programs.
 fn version(workspace: &Workspace) -> Option<String> {
     let package = workspace.packages.iter().find(|package| package["name"] == IMAGES[0].package)?;
-    package["version"].as_str().map(str::to_owned)
+    let (minor, _patch) = package["version"].as_str()?.rsplit_once('.')?;
+    Some(minor.to_owned())
 }
 
 /// What rustc calls this machine.
@@ -196,7 +199,8 @@ mod tests {
                 format!("USER {}", user.number()),
                 format!("ENTRYPOINT [\"/{program}\"]"),
             ]);
-            assert_eq!(stage.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>(), expected);
+            let lines = stage.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+            assert_eq!(lines.collect::<Vec<_>>(), expected);
             assert!(
                 text.contains(&format!("--package {package} --bin {program} ")),
                 "{program} is not built"

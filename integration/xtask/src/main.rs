@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
   lab ARGS…                the lab by hand: cargo xtask lab --help
   cluster ARGS…            a real Kubernetes on this machine, up | down | kubeconfig | load …: cargo xtask cluster --help
   images [--quick]         container images of every program, as archives in target/images; --quick without link-time
-       [--hub H] [--tag T] optimisation; named H/PROGRAM:T (localhost/ambit and the version unless told otherwise)
+       [--hub H] [--tag T] optimisation; named H/PROGRAM:T (ambit and the version unless told otherwise)
 ";
 
 fn main() -> ExitCode {

@@ -129,7 +129,10 @@ func (o options) kubectl(words []string) error {
 	return attached(o.kubectlCommand(state.Cluster, words...))
 }
 
-// run runs a command inside a node.
+// outside is how the network beyond the nodes is called where a node is expected.
+const outside = "outside"
+
+// run runs a command inside a node, or on the network outside of them.
 func (o options) run(words []string) error {
 	if len(words) < 2 {
 		return errors.New("name a node and a command")
@@ -137,6 +140,10 @@ func (o options) run(words []string) error {
 	state, err := o.states()
 	if err != nil {
 		return err
+	}
+	if words[0] == outside {
+		enter := []string{"--target=" + strconv.Itoa(state.PID), "--net", "--"}
+		return attached(exec.Command("nsenter", append(enter, words[1:]...)...))
 	}
 	wanted, err := state.Cluster.Find(words[0])
 	if err != nil {

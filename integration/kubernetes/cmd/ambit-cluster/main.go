@@ -29,7 +29,8 @@ const usage = `usage: ambit-cluster [--name NAME] COMMAND
   kubeconfig                  prints the path of the administrator's kubeconfig file
   load IMAGE.tar…             gives images (OCI or docker archives) to every node
   kubectl WORDS…              kubectl, as administrator
-  run NODE COMMAND…           runs a command of this machine inside a node
+  run NODE COMMAND…           runs a command of this machine inside a node, or outside the cluster on its network
+                              when NODE is "outside"
   stop NODE[/PROGRAM] [--kill]  stops a program of a node, or cuts the power of the whole node
   start NODE[/PROGRAM]        starts what was stopped
   check                       shows that a cluster does what it must, on one of its own

@@ -42,7 +42,9 @@ type NodeState struct {
 // State is how a cluster does.
 type State struct {
 	Cluster plan.Cluster
-	Nodes   []NodeState
+	// PID is the keeper's, whose network is what the nodes have for the outside world.
+	PID   int
+	Nodes []NodeState
 }
 
 // serve answers clients, and starts nodes for them. It returns only when something fails.
@@ -69,7 +71,7 @@ func (k *Keeper) serve() error {
 
 // States says how everything does.
 func (c *Control) States(_ node.Nothing, state *State) error {
-	state.Cluster = c.keeper.cluster
+	state.Cluster, state.PID = c.keeper.cluster, os.Getpid()
 	for _, each := range c.keeper.cluster.Nodes {
 		found := NodeState{Node: each}
 		if running := c.keeper.running(each); running != nil {

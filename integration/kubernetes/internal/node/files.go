@@ -171,6 +171,8 @@ const containerd = `version = 2
   sandbox_image = "` + plan.PodImage + `"
   # Not every root may lower it.
   restrict_oom_score_adj = true
+  # As newer versions have it: who is not root may serve on port 80, too.
+  enable_unprivileged_ports = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "runc"

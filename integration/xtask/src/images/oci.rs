@@ -13,7 +13,7 @@ pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 
 /// What an image says of itself.
 pub(super) struct Config<'a> {
-    /// Full name, with its tag.
+    /// Its name, with its tag, as manifests write it.
     pub(super) name: &'a str,
     /// The program in its root folder.
     pub(super) entrypoint: &'a str,
@@ -76,14 +76,25 @@ pub(super) fn archive(config: &Config<'_>, layers: &[Vec<u8>]) -> Result<Vec<u8>
     let mut named = manifest.describe("manifest.v1+json");
     let tag = config.name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     // The first is what containerd imports it as, the second what the standard knows.
+    let full = full_name(config.name);
     named["annotations"] =
-        json!({ "io.containerd.image.name": config.name, "org.opencontainers.image.ref.name": tag });
+        json!({ "io.containerd.image.name": full, "org.opencontainers.image.ref.name": tag });
     let index = json!({ "schemaVersion": 2, "manifests": [named] });
     blobs.extend([about, manifest]);
     let mut entries: Vec<_> = blobs.into_iter().map(Blob::entry).collect();
     entries.push(Entry::data("index.json", index.to_string()));
     entries.push(Entry::data("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string()));
     archive::write(&entries, config.epoch)
+}
+
+/// What every container runtime takes a name for: one that begins with no host is of the best-known one.
+fn full_name(name: &str) -> String {
+    let host = |part: &str| part == "localhost" || part.contains(['.', ':']);
+    match name.split_once('/') {
+        Some((first, _)) if host(first) => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
+    }
 }
 
 /// SHA-256, by the program that every Linux has: no crate for the sake of one number.
@@ -141,6 +152,20 @@ mod tests {
         ];
         for (epoch, expected) in cases {
             assert_eq!(moment(epoch), expected);
+        }
+    }
+
+    #[test]
+    fn names_are_completed_as_runtimes_do() {
+        let cases = [
+            ("ambit/echo:0.1", "docker.io/ambit/echo:0.1"),
+            ("echo:0.1", "docker.io/library/echo:0.1"),
+            ("registry.example/ambit/echo:0.1", "registry.example/ambit/echo:0.1"),
+            ("localhost/echo:0.1", "localhost/echo:0.1"),
+            ("registry:5000/echo:0.1", "registry:5000/echo:0.1"),
+        ];
+        for (name, full) in cases {
+            assert_eq!(full_name(name), full);
         }
     }
 
