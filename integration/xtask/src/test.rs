@@ -1,15 +1,21 @@
 //! Running the tests: one release build of everything, one sum, and no test left out silently.
+//!
+//! cargo builds the tests' programs; they are run from here, most of them alone, some two at a time (see `beside`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
+use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::arguments::{Part, TestOptions};
 use crate::peers;
-use crate::run::{Failure, Workspace, name, variable};
+use crate::run::{Failure, Workspace, succeeds, variable};
+
+mod beside;
+mod program;
+
+use program::Program;
 
 /// The package whose `tests/` need network namespaces.
 const LAB: &str = "ambit-lab";
@@ -46,22 +52,17 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
         return Err(Failure("there are no lab tests".to_owned()));
     }
     workspace.build()?;
-    let mut tests = workspace.cargo();
-    tests.args(["test", "--release", "--workspace", "--no-fail-fast"]).args(targets);
-    if let Some(path) = &options.ztunnel {
-        tests.env("AMBIT_ZTUNNEL", path);
+    let environment = environment(workspace, options);
+    let programs = program::build(workspace, &targets)?;
+    let mut tally = Tally::default();
+    let mut failed = run(&programs, &environment, &mut tally);
+    if options.part != Part::Lab && options.ztunnel.is_none() {
+        let mut documents = workspace.cargo();
+        documents.args(["test", "--quiet", "--release", "--workspace", "--doc"]);
+        failed.extend(
+            succeeds(&mut documents).is_err().then(|| "the examples in the documentation".to_owned()),
+        );
     }
-    if let Some(path) = &options.guides {
-        tests.env("AMBIT_GUIDES", path);
-    }
-    if options.part != Part::Unit {
-        match peers::envoy(workspace) {
-            Ok(program) => tests.env("AMBIT_ENVOY", program),
-            // The test says so and is skipped, which CI does not let pass.
-            Err(Failure(reason)) => tests.env("AMBIT_ENVOY_MISSING", reason),
-        };
-    }
-    let (tally, outcome) = stream(&mut tests)?;
     for (test, reason) in &tally.skipped {
         println!("skipped: {test}: {reason}");
     }
@@ -69,8 +70,46 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
         println!("left out: {what}");
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
-    outcome?;
+    if !failed.is_empty() {
+        return Err(Failure(format!("failed: {}", failed.join(", "))));
+    }
     judge(&tally, &allowed, is_ci())
+}
+
+/// What the tests are told by their environment.
+fn environment(workspace: &Workspace, options: &TestOptions) -> BTreeMap<&'static str, OsString> {
+    let mut told = BTreeMap::new();
+    let named = [("AMBIT_ZTUNNEL", &options.ztunnel), ("AMBIT_GUIDES", &options.guides)];
+    told.extend(named.into_iter().filter_map(|(name, path)| Some((name, path.clone()?.into_os_string()))));
+    if options.part != Part::Unit {
+        match peers::envoy(workspace) {
+            Ok(program) => told.insert("AMBIT_ENVOY", program.into_os_string()),
+            // The test says so and is skipped, which CI does not let pass.
+            Err(Failure(reason)) => told.insert("AMBIT_ENVOY_MISSING", reason.into()),
+        };
+    }
+    told
+}
+
+/// Runs everything, and returns the names of what failed: first what must be alone, then the rest, two at a time.
+fn run(
+    programs: &[Program],
+    environment: &BTreeMap<&'static str, OsString>,
+    tally: &mut Tally,
+) -> Vec<String> {
+    let (beside, alone): (Vec<_>, Vec<_>) =
+        programs.iter().partition(|program| program.package == LAB && beside::may(&program.name));
+    let mut failed = Vec::new();
+    for program in alone {
+        let outcome = program.stream(environment, &mut |line| tally.read(line));
+        failed.extend(outcome.err().map(|Failure(why)| format!("{} ({why})", program.name)));
+    }
+    beside::run(&beside, environment, &mut |program, run| {
+        println!("{}", run.output);
+        run.output.lines().for_each(|line| tally.read(line));
+        failed.extend(run.outcome.err().map(|Failure(why)| format!("{} ({why})", program.name)));
+    });
+    failed
 }
 
 /// The targets of that part. Always the whole workspace's packages, so that no part asks for other features of a
@@ -88,23 +127,6 @@ fn targets(packages: &[Value], part: Part) -> Vec<String> {
         Part::Unit => ["--lib", "--bins"].map(str::to_owned).into_iter().chain(named(false)).collect(),
         Part::Lab => named(true),
     }
-}
-
-/// Passes the tests' output through while reading it.
-fn stream(tests: &mut Command) -> Result<(Tally, Result<(), Failure>), Failure> {
-    let failed = |error: std::io::Error| Failure::new("cargo test", error);
-    let mut child = tests.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
-    let mut tally = Tally::default();
-    let output = child.stdout.take().ok_or_else(|| Failure("cargo test has no output".to_owned()))?;
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.map_err(failed)?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        tally.read(&line);
-    }
-    let status = child.wait().map_err(failed)?;
-    let outcome = if status.success() { Ok(()) } else { Err(Failure::new(name(tests), status)) };
-    Ok((tally, outcome))
 }
 
 impl Tally {
