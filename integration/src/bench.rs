@@ -7,7 +7,7 @@ mod arena;
 mod client;
 mod envoy;
 mod gateway;
-mod machine;
+pub(crate) mod machine;
 mod manifests;
 mod proxies;
 mod row;
@@ -31,6 +31,8 @@ use table::Results;
 
 use crate::error::LabError;
 
+/// How the table is read.
+const LEGEND: &str = "Each figure is the median of the rounds, with the least and the most; ↑ more is better, ↓ less is better. Beside each title is the command that repeats it.";
 /// From here on a page made with `--markdown` is its authors' and is kept.
 const KEPT: &str = "\n## What the profile says";
 
@@ -226,12 +228,8 @@ fn tell(options: &Options, results: &Results, machine: &Machine, took: Duration)
         let told = json!({"machine": machine.json(), "conditions": conditions, "rounds": options.rounds, "rows": results.json()});
         println!("{told:#}");
     } else {
-        println!("{}\n\n{}\n{conditions}\n", machine.text(), results.text());
-        println!(
-            "Each row again, alone:\n{}\nThe run took {:.0} s.",
-            results.commands(with),
-            took.as_secs_f64()
-        );
+        println!("{}\n\n{}\n{LEGEND} {conditions}\n", machine.text(), results.text(with));
+        println!("The run took {:.0} s.", took.as_secs_f64());
     }
     match &options.markdown {
         Some(page) => write_page(page, (options.layer, results), machine, &conditions, with),
@@ -287,12 +285,11 @@ fn write_page(
     let before = std::fs::read_to_string(page).unwrap_or_default();
     let kept = before.find(KEPT).map_or("", |at| &before[at..]);
     let text = format!(
-        "# {} side by side\n\nMade by `cargo xtask bench {}{with} --markdown FILE`.\n\n{}.\n\n{}\n{conditions}\n\n```text\n{}```\n{kept}",
+        "# {} side by side\n\nMade by `cargo xtask bench {}{with} --markdown FILE`.\n\n{}.\n\n{}\n{LEGEND} {conditions}\n{kept}",
         layer.key().to_uppercase(),
         layer.key(),
         machine.text(),
-        results.markdown(),
-        results.commands(with),
+        results.markdown(with),
     );
     std::fs::write(page, text).map_err(LabError::system(format!("writing {}", page.display())))
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// What bears on the figures.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     processor: String,
     cpus: usize,
     kernel: String,
@@ -12,7 +12,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn look() -> Self {
+    pub(crate) fn look() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let model = read("/proc/cpuinfo");
         let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -26,7 +26,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let Self { processor, cpus, kernel, load, date } = self;
         format!("{date}: {processor}, {cpus} CPUs, Linux {kernel}; load average before the run {load}")
     }

@@ -110,17 +110,18 @@ impl Row {
 }
 
 impl Figure {
+    /// Title, with the direction that is better.
     pub(super) fn title(self) -> &'static str {
         match self {
-            Self::Rate => "per second",
-            Self::Median => "p50, µs",
-            Self::Slowest => "p99, µs",
-            Self::Gigabits => "Gbit/s",
-            Self::CpuEach => "proxies' CPU per request, µs",
-            Self::CpuPerGib => "proxies' CPU per GiB, s",
-            Self::Idle => "idle, MB",
-            Self::Loaded => "with 64 busy connections, MB",
-            Self::PerConnection => "per open connection, KB",
+            Self::Rate => "per second ↑",
+            Self::Median => "p50, µs ↓",
+            Self::Slowest => "p99, µs ↓",
+            Self::Gigabits => "Gbit/s ↑",
+            Self::CpuEach => "proxies' CPU per request, µs ↓",
+            Self::CpuPerGib => "proxies' CPU per GiB, s ↓",
+            Self::Idle => "idle, MB ↓",
+            Self::Loaded => "with 64 busy connections, MB ↓",
+            Self::PerConnection => "per open connection, KB ↓",
         }
     }
 

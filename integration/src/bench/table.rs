@@ -59,11 +59,12 @@ impl Results {
         rows.filter(|row| self.samples.keys().any(|(measured, _)| measured == row)).collect()
     }
 
-    /// Lines of cells; a line of one cell is the title of what follows.
-    fn lines(&self) -> Vec<Vec<String>> {
+    /// Lines of cells; a line of two cells is the title of what follows and the command that repeats it.
+    fn lines(&self, with: &str) -> Vec<Vec<String>> {
         let mut lines = Vec::new();
         for row in self.rows() {
-            lines.push(vec![row.title().to_owned()]);
+            let command = format!("cargo xtask bench {} --only {}{with}", self.layer.key(), row.key());
+            lines.push(vec![row.title().to_owned(), command]);
             for figure in row.figures() {
                 let Some(samples) = self.samples.get(&(row, *figure)) else { continue };
                 let cell = |samples: &Vec<f64>| {
@@ -86,22 +87,25 @@ impl Results {
         head
     }
 
-    /// For a terminal.
-    pub(super) fn text(&self) -> String {
-        let (head, mut lines) = (self.head(), self.lines());
-        for line in lines.iter_mut().filter(|line| line.len() > 1) {
-            line[0].insert_str(0, "  ");
-        }
+    /// For a terminal; `with` are the options that the commands need besides.
+    pub(super) fn text(&self, with: &str) -> String {
+        let (head, mut lines) = (self.head(), self.lines(with));
+        let figures = |line: &&Vec<String>| line.len() > 2;
+        lines.iter_mut().filter(|line| line.len() > 2).for_each(|line| line[0].insert_str(0, "  "));
         let wide = |column: usize| {
-            let cells = lines.iter().filter(|line| line.len() > 1).chain([&head]);
+            let cells = lines.iter().filter(figures).chain([&head]);
             let widths = cells.filter_map(|line| line.get(column)).map(|cell| cell.chars().count());
             widths.max().unwrap_or_default() + 2
         };
         let widths: Vec<_> = (0..head.len()).map(wide).collect();
         let mut text = String::new();
         for line in std::iter::once(&head).chain(&lines) {
-            for (cell, width) in line.iter().zip(&widths) {
+            if let [title, command] = line.as_slice() {
                 // Writing to a String cannot fail.
+                let _ = write!(text, "\n{title}    $ {command}\n");
+                continue;
+            }
+            for (cell, width) in line.iter().zip(&widths) {
                 let _ = write!(text, "{cell:width$}");
             }
             text.truncate(text.trim_end().len());
@@ -111,31 +115,18 @@ impl Results {
     }
 
     /// For a page.
-    pub(super) fn markdown(&self) -> String {
+    pub(super) fn markdown(&self, with: &str) -> String {
         let head = self.head();
         let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
-        for line in self.lines() {
+        for line in self.lines(with) {
             let _written = match line.as_slice() {
-                [title] => writeln!(text, "| **{title}** |{}", " |".repeat(head.len() - 1)),
+                [title, command] => {
+                    writeln!(text, "| **{title}**<br>`{command}` |{}", " |".repeat(head.len() - 1))
+                }
                 cells => writeln!(text, "| {} |", cells.join(" | ")),
             };
         }
         text
-    }
-
-    /// The command that repeats each row.
-    pub(super) fn commands(&self, with: &str) -> String {
-        let rows = self.rows();
-        let widest = rows.iter().map(|row| row.title().len()).max().unwrap_or_default();
-        let line = |row: &Row| {
-            format!(
-                "{:widest$}  cargo xtask bench {} --only {}{with}\n",
-                row.title(),
-                self.layer.key(),
-                row.key()
-            )
-        };
-        rows.iter().map(line).collect()
     }
 
     /// Every sample.
@@ -179,19 +170,20 @@ mod tests {
         }
         let expected = "\
 median (least to most)         no mesh  ours              ours should
-HTTP keep-alive, 1 connection
-  p50, µs                      50       110 (100 to 120)  ≤ 130
+
+HTTP keep-alive, 1 connection $ cargo xtask bench l4 --only keep-alive1 --ztunnel PATH
+  p50, µs ↓                    50       110 (100 to 120)  ≤ 130
 ";
-        let text = results.text();
+        let with = " --ztunnel PATH";
+        let text = results.text(with);
         let squeezed = |text: &str| {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
         assert_eq!(squeezed(&text), squeezed(expected));
-        assert!(results.markdown().contains("| p50, µs | 50 | 110 (100 to 120) | ≤ 130 |"));
+        let page = results.markdown(with);
+        assert!(page.contains("| p50, µs ↓ | 50 | 110 (100 to 120) | ≤ 130 |"), "{page}");
+        let command = "`cargo xtask bench l4 --only keep-alive1 --ztunnel PATH` | | | |";
+        assert!(page.contains(command), "{page}");
         assert_eq!(results.json()["keep-alive1"]["ours"]["p50_microseconds"]["median"], 110.0);
-        assert_eq!(
-            results.commands("").trim(),
-            "HTTP keep-alive, 1 connection  cargo xtask bench l4 --only keep-alive1"
-        );
     }
 }
