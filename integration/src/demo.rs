@@ -2,15 +2,25 @@
 //!
 //! The looks are made by the lab's own process; `--on NAME` asks a running lab for them.
 
+mod cast;
 mod disturb;
 mod live;
+mod picture;
 mod promise;
+mod recording;
+mod refusal;
 mod requests;
+mod scene;
+mod screen;
 mod shop;
 mod steady;
 mod story;
+mod tell;
+mod traffic;
+mod watch;
 mod wire;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,9 +29,12 @@ use crate::control::{Request, call};
 use crate::error::LabError;
 use crate::lab::{Lab, LabOptions, Manifests, MeshMode};
 use crate::visit::Running;
+pub use picture::draw;
 use promise::{Broken, Look};
 pub use promise::{Finding, Promise, Sort};
+pub use recording::Recording;
 use shop::Shop;
+use tell::{COLUMN, again, print, sum_up};
 
 /// The sample, in the order of its files.
 const SAMPLE: [&str; 4] = [
@@ -32,10 +45,6 @@ const SAMPLE: [&str; 4] = [
 ];
 /// Pause between looks that are repeated.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Width of the column of words.
-const COLUMN: usize = 12;
-/// Width of the text beside it.
-const WIDTH: usize = 96;
 
 /// What to show.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,6 +58,15 @@ pub struct Options {
     /// Looks at the promises of a demo lab that is running.
     #[arg(long, value_name = "NAME")]
     on: Option<String>,
+    /// Writes a recording of this run to a file, and ends.
+    #[arg(long, value_name = "FILE", conflicts_with = "on")]
+    record: Option<PathBuf>,
+    /// Draws a picture (SVG) of this run, or of the recording that --from names, and ends.
+    #[arg(long, value_name = "FILE", conflicts_with = "on")]
+    picture: Option<PathBuf>,
+    /// The recording to draw; nothing is run.
+    #[arg(long, value_name = "FILE", requires = "picture", conflicts_with = "record")]
+    from: Option<PathBuf>,
 }
 
 /// Whether everything held.
@@ -63,7 +81,16 @@ pub enum Verdict {
 impl Options {
     /// Whether the demo makes a lab of its own.
     pub fn brings_up(&self) -> bool {
-        self.on.is_none()
+        self.on.is_none() && self.from.is_none()
+    }
+
+    /// Whether it ends by itself when the promises have been looked at.
+    fn ends(&self) -> bool {
+        self.once || self.records()
+    }
+
+    fn records(&self) -> bool {
+        self.record.is_some() || self.picture.is_some()
     }
 
     fn wants(&self, promise: Promise) -> bool {
@@ -73,9 +100,13 @@ impl Options {
 
 /// Runs the demo; one that makes a lab has to be in the lab's namespaces.
 pub fn run(options: &Options, name: Option<&str>) -> Result<Verdict, LabError> {
-    match &options.on {
-        Some(name) => look_on(options, name),
-        None => bring_up(options, name),
+    match (&options.on, &options.from, &options.picture) {
+        (Some(name), ..) => look_on(options, name),
+        (None, Some(from), Some(picture)) => {
+            Recording::read(from)?.draw_to(picture)?;
+            Ok(Verdict::Holds)
+        }
+        _ => bring_up(options, name),
     }
 }
 
@@ -85,7 +116,7 @@ fn bring_up(options: &Options, name: Option<&str>) -> Result<Verdict, LabError> 
     let name = match name {
         Some(name) => name.to_owned(),
         // Gone when it ends, so it need not be called by a name that is easy to type.
-        None if options.once => format!("demo-{}", own()),
+        None if options.ends() => format!("demo-{}", own()),
         None => "demo".to_owned(),
     };
     let lab = Lab::up(LabOptions {
@@ -103,22 +134,33 @@ fn bring_up(options: &Options, name: Option<&str>) -> Result<Verdict, LabError> 
         start.elapsed().as_secs_f64()
     );
     println!("What the mesh promises, what was measured, and the command that repeats it:\n");
-    if options.once {
+    if options.ends() {
         let findings = story(&shop, options, &|promise| again(promise, None));
-        return Ok(sum_up(&findings, start));
+        let verdict = sum_up(&findings, start);
+        if options.records() && verdict == Verdict::Holds {
+            keep(options, &Recording::make(&shop, findings)?)?;
+        }
+        return Ok(verdict);
     }
     let mut verdict = Verdict::Holds;
     let stays = |ended: &AtomicBool| {
         let findings = story(&shop, options, &|promise| again(promise, Some(&name)));
         verdict = sum_up(&findings, start);
         if verdict == Verdict::Holds {
-            stay(&shop, &name, ended);
+            let title = format!("Ambit's demo: two nodes, {0} of {0} promises hold", findings.len());
+            stay(&shop, &name, &title, ended);
         }
         lab.end();
     };
     lab.attend(stays)?;
     println!();
     Ok(verdict)
+}
+
+/// Writes a recording, draws it, or both.
+fn keep(options: &Options, recording: &Recording) -> Result<(), LabError> {
+    options.record.as_deref().map_or(Ok(()), |file| recording.write(file))?;
+    options.picture.as_deref().map_or(Ok(()), |file| recording.draw_to(file))
 }
 
 /// The looks from the start, each printed when it is made.
@@ -172,20 +214,25 @@ impl Lab {
     }
 }
 
-/// Load and rates until somebody ends it.
-fn stay(shop: &Shop<'_>, name: &str, ended: &AtomicBool) {
-    println!("\nThe shop stays up until Ctrl-C. Look at it from another terminal:");
-    let of = if name == "lab" { String::new() } else { format!(" --name {name}") };
-    println!("  cargo xtask lab status{of}");
-    println!("  cargo xtask lab exec{of} shop/client -- curl -s cart");
-    println!("  cargo xtask lab logs{of} ztunnel/node-2");
-    println!("or break it and see which promise falls:");
-    println!("  cargo xtask lab break{of} kill ztunnel/node-2");
+/// Calls and a view of them until somebody ends it.
+fn stay(shop: &Shop<'_>, name: &str, title: &str, ended: &AtomicBool) {
+    println!(
+        "\nThe shop stays up until Ctrl-C. Look at it from another terminal, or break it and see what falls:"
+    );
+    for words in [
+        "status",
+        "exec shop/client -- curl -s cart",
+        "break kill ztunnel/node-2",
+        "break start ztunnel/node-2",
+    ] {
+        let (verb, rest) = words.split_once(' ').unwrap_or((words, ""));
+        println!("  {}", format!("cargo xtask lab {verb} --name {name} {rest}").trim_end());
+    }
     println!("  cargo xtask lab demo --on {name} --once\n");
-    if let Err(error) = live::rates(shop, ended)
+    if let Err(error) = live::show(shop, title, ended)
         && !ended.load(Ordering::Relaxed)
     {
-        eprintln!("ambit-lab: the load ended: {error}");
+        eprintln!("ambit-lab: the view ended: {error}");
     }
 }
 
@@ -228,78 +275,11 @@ fn ask(running: &Running, promise: Promise) -> Result<Finding, LabError> {
     serde_json::from_str(&told).map_err(|error| LabError::Manifest(format!("the lab's answer: {error}")))
 }
 
-/// The command that repeats a look.
-fn again(promise: Promise, on: Option<&str>) -> String {
-    match on {
-        Some(name) if promise.sort() != Sort::Once => {
-            format!("cargo xtask lab demo --on {name} --once --only {promise}")
-        }
-        _ => format!("cargo xtask lab demo --once --only {promise}"),
-    }
-}
-
-fn print(finding: &Finding, again: &str) {
-    let word = if finding.holds { "ok" } else { "BROKEN" };
-    println!("{word:<COLUMN$}{}", finding.promise.sentence());
-    for line in finding.measured.lines().flat_map(wrap) {
-        println!("{:<COLUMN$}{line}", "");
-    }
-    println!("{:<COLUMN$}$ {again}\n", "");
-}
-
-/// A line in pieces that fit beside the words, broken between words.
-fn wrap(line: &str) -> Vec<String> {
-    let mut pieces = vec![String::new()];
-    for word in line.split(' ') {
-        let last = pieces.len() - 1;
-        if !pieces[last].is_empty() && pieces[last].len() + 1 + word.len() > WIDTH {
-            pieces.push(word.to_owned());
-            continue;
-        }
-        // A table's columns are spaces in a row; they stay.
-        if !pieces[last].is_empty() {
-            pieces[last].push(' ');
-        }
-        pieces[last].push_str(word);
-    }
-    pieces
-}
-
-fn sum_up(findings: &[Finding], start: Instant) -> Verdict {
-    let seconds = start.elapsed().as_secs_f64();
-    let broken: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
-    if broken.is_empty() {
-        println!("{0} of {0} promises hold ({seconds:.1} s).", findings.len());
-        return Verdict::Holds;
-    }
-    println!("{} of {} promises are BROKEN ({seconds:.1} s):", broken.len(), findings.len());
-    for finding in broken {
-        println!("  {:<COLUMN$}{}", finding.promise, finding.promise.sentence());
-    }
-    Verdict::Broken
-}
-
 impl From<Broken> for LabError {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Lab(error) => error,
             other => LabError::Manifest(other.to_string()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{WIDTH, wrap};
-
-    #[test]
-    fn long_lines_are_broken_between_words_and_lose_nothing() {
-        for line in ["", "short", "a  table  of  columns", &"word ".repeat(60), &"x".repeat(3 * WIDTH)] {
-            let pieces = wrap(line);
-            assert_eq!(pieces.join(" ").replace(' ', ""), line.replace(' ', ""));
-            assert!(pieces.iter().all(|piece| piece.len() <= WIDTH || !piece.contains(' ')), "{pieces:?}");
-        }
-        assert_eq!(wrap("a  b"), ["a  b"]);
-        assert_eq!(wrap(&"word ".repeat(60)).len(), 4);
     }
 }

@@ -336,7 +336,7 @@ fn claim(name: &str) -> Result<(PathBuf, File), LabError> {
     match file.try_lock() {
         Ok(()) => Ok((path, file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(LabError::Manifest(format!(
-            "a lab named {name} is running; take it down first (ambit-lab down --name {name}), or choose another --name"
+            "a lab named {name} is running; take it down first (cargo xtask lab down --name {name}), or choose another --name"
         ))),
         Err(std::fs::TryLockError::Error(source)) => {
             Err(LabError::System { what: format!("locking {}", path.display()), source })

@@ -1,18 +1,19 @@
-//! The demo as people run it: it ends well where every promise holds, and names the promise that is broken from outside.
+//! The demo as people run it: it ends well where every promise holds, names the promise that is broken from outside, and
+//! runs again after it was killed.
 
 #[path = "support/check.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use ambit_lab::demo::{Promise, Sort};
 use ambit_lab::sandbox;
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use support::{Check, check};
 
@@ -28,6 +29,7 @@ fn main() -> std::process::ExitCode {
     let trials = vec![
         Trial::test("every_promise_holds", every_promise_holds),
         Trial::test("what_is_broken_from_outside_is_named", broken),
+        Trial::test("the_demo_survives_kill_9_and_runs_again", killed),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -184,6 +186,83 @@ fn proxy_stopped(labs: &Labs) -> Check {
     Ok(())
 }
 
+/// Killed while it draws on a terminal: the terminal is as it was, nothing runs on, and the next demo comes up.
+fn killed() -> Check {
+    let labs = Labs::new("killed");
+    let words = "stty rows 40 cols 150; stty -g; $PROGRAM demo --name shop --only served; echo ended with $?; stty -g";
+    let terminal = labs.command(&[]);
+    let mut script = Command::new("script");
+    script
+        .args(["--quiet", "--return", "--command", words, "/dev/null"])
+        .env("PROGRAM", terminal.get_program());
+    for (name, value) in terminal.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut output = child.stdout.take().ok_or("no output")?;
+    // Drawn for the second time means drawn over the first.
+    let before = read_until(&mut output, "p50 / p99", 2)?;
+    let about: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(labs.0.join("shop/lab.json"))?)?;
+    let outer = about["pid"].as_i64().ok_or("no process id")? as i32;
+    let inner = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))?;
+    kill(Pid::from_raw(outer), Signal::SIGKILL)?;
+    let after = read_until(&mut output, "ended with 137", 1)? + &read_to_end(&mut output)?;
+    child.wait()?;
+    let settings = |text: &str| {
+        text.lines().map(str::trim).find(|line| line.matches(':').count() > 10).map(str::to_owned)
+    };
+    check(settings(&before).is_some() && settings(&before) == settings(&after), || {
+        format!("{before}\n{after}")
+    })?;
+    // No mode was set, so none has to be taken back.
+    check(before.contains("\u{1b}[") && !before.contains("\u{1b}[?"), || format!("{before:?}"))?;
+    let gone = poll(|| inner.split_whitespace().all(|process| !Path::new("/proc").join(process).exists()));
+    check(gone, || format!("the lab's first process {inner}runs on"))?;
+    let demo = Demo::start(&labs)?;
+    labs.look(&["--only", "served"], &[])?;
+    demo.end()?;
+    let left: Vec<_> = std::fs::read_dir(&labs.0)?.flatten().map(|entry| entry.path()).collect();
+    check(left.is_empty(), || format!("left behind: {left:?}"))
+}
+
+/// Whether it comes true soon.
+fn poll(mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// What is said until some words have come so many times.
+fn read_until(from: &mut impl Read, words: &str, times: usize) -> Result<String, Failed> {
+    let mut all = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let said = String::from_utf8_lossy(&all);
+        if said.matches(words).count() >= times {
+            return Ok(said.into_owned());
+        }
+        match from.read(&mut piece)? {
+            0 => return Err(format!("ended without {words:?}: {said}").into()),
+            read => all.extend_from_slice(&piece[..read]),
+        }
+    }
+}
+
+fn read_to_end(from: &mut impl Read) -> Result<String, Failed> {
+    let mut all = Vec::new();
+    from.read_to_end(&mut all)?;
+    Ok(String::from_utf8_lossy(&all).into_owned())
+}
+
 /// A demo that stays up.
 struct Demo {
     child: Child,
@@ -191,17 +270,20 @@ struct Demo {
 }
 
 impl Demo {
-    /// Comes up, shows its promises, and rates after them.
+    /// Comes up, shows a promise, and rates after it.
     fn start(labs: &Labs) -> Result<Self, Failed> {
-        let mut command = labs.command(&["demo", "--name", "shop"]);
+        let mut command = labs.command(&["demo", "--name", "shop", "--only", "served"]);
         let mut child = command.stdout(Stdio::piped()).process_group(0).spawn()?;
         let output = BufReader::new(child.stdout.take().ok_or("no output")?);
         let mut demo = Demo { child, output };
         demo.read_until("promises hold")?;
         demo.read_until("stays up until Ctrl-C")?;
-        let rates = demo.read_until("client → web")?;
+        // In the first second not every caller has called.
+        demo.read_until("/s let through")?;
+        let rates = demo.read_until("refused last: ")?;
         println!("{rates}");
-        check(rates.contains("failed 0") && rates.contains("refused 10 of 10"), || rates.clone())?;
+        let nothing = |words: &str| rates.contains(&format!(" 0.0/s {words}"));
+        check(nothing("failed") && !nothing("refused") && !rates.starts_with("0/s"), || rates.clone())?;
         Ok(demo)
     }
 

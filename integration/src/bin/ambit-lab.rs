@@ -214,7 +214,7 @@ fn detach(name: &str) -> Result<(), LabError> {
     if answers(&runs.join(name)) {
         // Else it would be taken for the new one.
         return Err(LabError::Manifest(format!(
-            "a lab named {name} is running; take it down first (ambit-lab down --name {name}), or choose another --name"
+            "a lab named {name} is running; take it down first (cargo xtask lab down --name {name}), or choose another --name"
         )));
     }
     std::fs::create_dir_all(&runs).map_err(failed("making the run folder"))?;

@@ -15,6 +15,8 @@ const SPREAD: usize = 1_000;
 const CANARY: f64 = 0.1;
 /// How far its count may be from that: five standard deviations.
 const SIGMAS: f64 = 5.0;
+/// Failures after which no more is asked.
+const ENOUGH: usize = 5;
 /// Requests that must be refused, each.
 const REFUSED: usize = 10;
 /// A path that the policy admits.
@@ -27,13 +29,19 @@ pub(super) fn canary(shop: &Shop<'_>) -> Look {
     let to = service(shop)?;
     let answers = shop.lab.in_pod(&shop.client, move || {
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+        let mut failed = 0;
         for _ in 0..SPREAD {
             let answer = crate::http::request("GET", to, PATH, PATIENCE);
+            failed += usize::from(!answer.as_ref().is_ok_and(|answer| answer.status == 200));
             let said = answer.map_or_else(
                 |error| error.to_string(),
                 |answer| format!("{} {}", answer.status, answer.body.trim()),
             );
             *answers.entry(said).or_default() += 1;
+            // It does not hold; how often does not matter.
+            if failed == ENOUGH {
+                break;
+            }
         }
         answers
     });
@@ -137,7 +145,8 @@ pub(super) fn metrics(shop: &Shop<'_>) -> Look {
     let grown = poll(LATE, || {
         let now = count().ok()?;
         let grown = [now[0] - before[0], now[1] - before[1]];
-        (grown == [expected; 2]).then_some(grown)
+        // Others may call meanwhile, when the demo's callers do.
+        grown.iter().all(|grown| *grown >= expected).then_some(grown)
     });
     let [well, refused] = grown.ok_or_else(|| {
         Broken::Found(format!("istio_requests_total of {} did not grow as it should", name(&waypoint)))
@@ -181,7 +190,8 @@ fn ask(
 fn line(shop: &Shop<'_>, pod: &PodHandle, mark: usize, words: &[&str]) -> Result<String, Broken> {
     let found = poll(LATE, || {
         let log = shop.lab.pod_logs(pod);
-        let new = log.get(mark..).unwrap_or_default();
+        // A log that is shorter now has been cut (see `watch`).
+        let new = log.get(mark..).unwrap_or(&log);
         new.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
     });
     found.ok_or_else(|| {

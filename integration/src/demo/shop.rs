@@ -15,6 +15,8 @@ use crate::process::poll;
 pub(crate) const SECRET: &str = "the cart holds three apples";
 /// Port of the pods' web servers.
 pub(crate) const WEB: u16 = 8080;
+/// Port of the catalog.
+pub(crate) const CATALOG: u16 = 5678;
 /// Port of the cart that sends back what it gets.
 pub(crate) const ECHO: u16 = 9000;
 /// Longest time for one request.
@@ -133,7 +135,8 @@ impl<'a> Shop<'a> {
     pub(crate) fn line(&self, component: Component, mark: usize, words: &[&str]) -> Result<String, Broken> {
         let found = poll(LOGGED, || {
             let log = self.lab.logs(component);
-            let new = log.get(mark..).unwrap_or_default();
+            // A log that is shorter now has been cut (see `watch`).
+            let new = log.get(mark..).unwrap_or(&log);
             new.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
         });
         found.ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::promise::{Broken, Look, ensure};
-use super::shop::{SECRET, Shop, WEB, field, name, web_of};
+use super::shop::{CATALOG, SECRET, Shop, WEB, field, name, web_of};
 use super::wire;
 use crate::address::NodeNumber;
 use crate::component::Component;
@@ -17,11 +17,9 @@ const REQUESTS: usize = 60;
 /// TLS records those make at least.
 const RECORDS: usize = 100;
 /// Connections spread over a Service's pods.
-const SPREAD: usize = 10_000;
+const SPREAD: usize = 5_000;
 /// Callers that spread them.
 const CALLERS: usize = 8;
-/// Port of http-echo.
-const CATALOG: u16 = 5678;
 const LATE: Duration = Duration::from_secs(3);
 
 pub(super) fn served(shop: &Shop<'_>) -> Look {

@@ -77,11 +77,21 @@ fn test(words: &[String]) -> Result<TestOptions, String> {
 }
 
 fn demo(words: &[String]) -> Result<Command, String> {
-    match words {
-        [] => Ok(Command::Lab(vec!["demo".to_owned()])),
-        [once] if once == "--once" => Ok(Command::Lab(vec!["demo".to_owned(), once.clone()])),
-        [word, ..] => Err(format!("demo takes --once alone, not {word:?}")),
+    let mut lab = vec!["demo".to_owned()];
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--once" => lab.push(word.clone()),
+            "--record" | "--picture" | "--from" => {
+                let value = words.next().ok_or_else(|| format!("{word} needs a file"))?;
+                lab.extend([word.clone(), value.clone()]);
+            }
+            other => {
+                return Err(format!("demo takes no {other:?}; cargo xtask lab demo --help lists the rest"));
+            }
+        }
     }
+    Ok(Command::Lab(lab))
 }
 
 fn bench(words: &[String]) -> Result<Command, String> {
@@ -155,6 +165,7 @@ mod tests {
             ("test --lab --unit", test(Part::All)),
             ("demo", lab("demo")),
             ("demo --once", lab("demo --once")),
+            ("demo --record run.json --picture p.svg", lab("demo --record run.json --picture p.svg")),
             ("bench", lab("bench l4")),
             ("bench l4 --json", lab("bench l4 --json")),
             ("bench --only bulk1 --rounds 5", lab("bench l4 --only bulk1 --rounds 5")),
@@ -183,6 +194,7 @@ mod tests {
             ("test --ztunnel", "needs a path"),
             ("test --ztunnel ./does/not/exist", "does/not/exist"),
             ("demo --twice", "\"--twice\""),
+            ("demo --record", "needs a file"),
             ("bench l5", "\"l5\""),
             ("bench l7 --ztunnel x", "\"--ztunnel\""),
             ("bench --envoy x", "\"--envoy\""),

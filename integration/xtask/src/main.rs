@@ -19,7 +19,9 @@ use run::{Failure, Workspace};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  demo [--once]            build, bring up the sample shop on two lab nodes and show every promise; --once checks and exits
+  demo                     build, bring up the sample shop on two lab nodes, show every promise, then who calls whom, live
+       [--once]            … check the promises and exit
+       [--record FILE]     … and record the run; [--picture FILE] draws it, or the recording named by --from FILE
   test [--unit] [--lab]    everything that must pass (both parts unless one is named)
        [--ztunnel PATH]    those that every ztunnel must pass, with this program in place of ours
        [--guides DIR]      … with the guides' manifests from this folder

@@ -41,7 +41,7 @@ impl Workspace {
 
     /// Builds every program, once, the same way for every command.
     pub(crate) fn build(&self) -> Result<(), Failure> {
-        eprintln!("building (the first time takes some minutes) …");
+        eprintln!("building Ambit: some minutes the first time, seconds afterwards …");
         let mut build = self.cargo();
         succeeds(build.args(["build", "--release", "--workspace", "--bins"]))
     }
