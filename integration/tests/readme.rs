@@ -1,4 +1,5 @@
-//! What the README says is so: its commands work as written, and its table of promises names the tests there are.
+//! What the README and the pages around it say is so: commands work as written, files and names that are told of exist,
+//! the picture is the demo's, and the table of promises names the tests there are.
 
 #[path = "support/check.rs"]
 mod support;
@@ -7,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ambit_lab::sandbox;
+use ambit_lab::{demo, sandbox};
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Check, check};
 
@@ -20,6 +21,8 @@ fn main() -> std::process::ExitCode {
         Trial::test("every_xtask_command_exists", commands),
         Trial::test("the_table_of_promises_is_whole", promises),
         Trial::test("every_file_named_exists", files),
+        Trial::test("what_the_architecture_names_is_there", architecture),
+        Trial::test("the_picture_is_drawn_from_its_recording", picture),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -33,6 +36,16 @@ fn shell() -> Vec<&'static str> {
     let blocks = README.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty()).collect()
 }
+
+/// Pages for people who do not know the project.
+const PAGES: [&str; 6] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "api/README.md",
+    "deploy/deviations.md",
+    "deploy/foreign-ztunnel.md",
+    "deploy/samples/shop/README.md",
+];
 
 /// The labs that the README brings up.
 const LABS: [&str; 2] = ["hello", "canary"];
@@ -135,13 +148,53 @@ fn promises() -> Check {
     Ok(())
 }
 
-/// Links and paths in the text lead to files.
+/// Links of the pages lead to files.
 fn files() -> Check {
-    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let links: Vec<_> = links.filter(|link| !link.contains("://")).collect();
-    check(links.len() > 3, || format!("{links:?}"))?;
-    for link in links {
-        check(root().join(link).exists(), || format!("{link} does not exist"))?;
+    for page in PAGES {
+        let path = root().join(page);
+        let text = std::fs::read_to_string(&path)?;
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let links: Vec<_> = links.filter(|link| !link.is_empty() && !link.contains("://")).collect();
+        for link in &links {
+            let to = path.parent().unwrap_or(&path).join(link);
+            check(to.exists(), || format!("{page}: {link} does not exist"))?;
+        }
+        check(page != "ARCHITECTURE.md" || links.len() > 30, || format!("{page}: {links:?}"))?;
     }
     Ok(())
+}
+
+/// What the architecture's page says of files is in them: a name in code quotes right behind a link, and of each life the
+/// stages, in the description that its file begins with.
+fn architecture() -> Check {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md"))?;
+    let mut names = 0;
+    for (link, behind) in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+        let Some(name) = behind.strip_prefix(" `").and_then(|rest| rest.split('`').next()) else { continue };
+        let file = std::fs::read_to_string(root().join(link))?;
+        check(file.contains(name), || format!("{link} has no {name:?}"))?;
+        names += 1;
+    }
+    let mut lives = 0;
+    for row in text.lines().filter(|line| line.contains(".rs) | `")) {
+        let file = row.split("](").nth(1).and_then(|rest| rest.split(')').next()).ok_or("no link")?;
+        let stages = row.rsplit('`').nth(1).ok_or("no stages")?;
+        let source = std::fs::read_to_string(root().join(file))?;
+        let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+        let description: String = lines.collect();
+        check(description.contains(stages), || format!("{file} begins otherwise: {description}"))?;
+        lives += 1;
+    }
+    println!("{names} names, {lives} lives");
+    check(names >= 8 && lives == 5, || format!("{names} names, {lives} lives"))
+}
+
+/// The picture is what the demo draws from the recording beside it.
+fn picture() -> Check {
+    check(README.contains("deploy/picture/demo.svg"), || "the README shows no picture".to_owned())?;
+    let folder = root().join("deploy/picture");
+    let drawn = demo::draw(&demo::Recording::read(&folder.join("run.json"))?);
+    check(drawn == std::fs::read_to_string(folder.join("demo.svg"))?, || {
+        "the picture is another one; draw it again: cargo xtask demo --from deploy/picture/run.json --picture deploy/picture/demo.svg".to_owned()
+    })
 }

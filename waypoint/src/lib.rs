@@ -11,7 +11,6 @@ pub mod body;
 pub mod changes;
 pub mod client;
 pub mod clusters;
-pub mod detach;
 pub mod dump;
 pub mod endpoint;
 pub mod exchange;
