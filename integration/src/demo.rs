@@ -135,7 +135,8 @@ fn bring_up(options: &Options, name: Option<&str>) -> Result<Verdict, LabError> 
     );
     println!("What the mesh promises, what was measured, and the command that repeats it:\n");
     if options.ends() {
-        let findings = story(&shop, options, &|promise| again(promise, None));
+        let never = AtomicBool::new(false);
+        let findings = story(&shop, options, &|promise| again(promise, None), &never);
         let verdict = sum_up(&findings, start);
         if options.records() && verdict == Verdict::Holds {
             keep(options, &Recording::make(&shop, findings)?)?;
@@ -144,7 +145,10 @@ fn bring_up(options: &Options, name: Option<&str>) -> Result<Verdict, LabError> 
     }
     let mut verdict = Verdict::Holds;
     let stays = |ended: &AtomicBool| {
-        let findings = story(&shop, options, &|promise| again(promise, Some(&name)));
+        let findings = story(&shop, options, &|promise| again(promise, Some(&name)), ended);
+        if ended.load(Ordering::Relaxed) {
+            return;
+        }
         verdict = sum_up(&findings, start);
         if verdict == Verdict::Holds {
             let title = format!("Ambit's demo: two nodes, {0} of {0} promises hold", findings.len());
@@ -164,9 +168,17 @@ fn keep(options: &Options, recording: &Recording) -> Result<(), LabError> {
 }
 
 /// The looks from the start, each printed when it is made.
-fn story(shop: &Shop<'_>, options: &Options, again: &dyn Fn(Promise) -> String) -> Vec<Finding> {
+fn story(
+    shop: &Shop<'_>,
+    options: &Options,
+    again: &dyn Fn(Promise) -> String,
+    ended: &AtomicBool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for promise in Promise::ALL {
+        if ended.load(Ordering::Relaxed) {
+            break;
+        }
         // The label is set by the look at enrolment, so this one is always made.
         if promise != Promise::Enrolment && !options.wants(promise) {
             continue;

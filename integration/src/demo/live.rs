@@ -34,7 +34,7 @@ pub(super) fn show(shop: &Shop<'_>, title: &str, ended: &AtomicBool) -> Result<(
                 let up = begun.elapsed().as_secs();
                 let title = format!("{title} · {}:{:02} · Ctrl-C ends it", up / 60, up % 60);
                 // The last row is the cursor's.
-                canvas.paint(&view(&title, &scene, rows.saturating_sub(1)), (columns, rows))
+                canvas.paint(&view(&title, &scene, (columns, rows.saturating_sub(1))), (columns, rows))
             }
             None => plain(&scene) + "\n",
         };

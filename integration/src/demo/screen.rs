@@ -5,6 +5,10 @@ use super::scene::{Edge, Scene, Security, Unit};
 
 /// Rows that refusals may take.
 const REFUSALS: usize = 8;
+/// Columns of a refusal's count.
+const COUNT: usize = 9;
+/// Columns between two texts.
+const BETWEEN: usize = 3;
 /// What stands where nothing is counted.
 const NOTHING: &str = "·";
 
@@ -68,24 +72,24 @@ fn columns(letter: char) -> usize {
 
 const LOCK: char = '🔒';
 
-/// The view for a terminal with so many rows; what does not fit is left out from the end of each part.
-pub(crate) fn view(title: &str, scene: &Scene, rows: usize) -> Vec<Line> {
+/// The view for a terminal of so many columns and rows; what does not fit is left out from the end of each part.
+pub(crate) fn view(title: &str, scene: &Scene, (columns, rows): (usize, usize)) -> Vec<Line> {
     let mut lines = vec![Line::default().with(Style::Bold, title), Line::default()];
-    let edges: Vec<_> = edges(scene);
-    let refusals = refusals(scene);
-    // Title, its line, two headings with a line before them, programs with a line before them.
-    let room = rows.saturating_sub(2 + 1 + 2 + 2);
-    let for_refusals = refusals.len().min(room / 3).min(REFUSALS);
-    let for_edges = edges.len().min(room.saturating_sub(for_refusals));
+    let (edges, refusals, programs) = (edges(scene), refusals(scene, columns), programs(scene, columns));
+    // Title, headings, and the lines between the parts.
+    let room = rows.saturating_sub(2 + 1 + 2 + 1 + programs.len());
+    let each = refusals.first().map_or(1, Vec::len);
+    let for_refusals = refusals.len().min(room / 3 / each);
+    let for_edges = edges.len().min(room.saturating_sub(for_refusals * each));
     lines.push(heading(scene));
     lines.extend(edges.into_iter().take(for_edges));
     if for_refusals > 0 {
         lines.push(Line::default());
         lines.push(Line::default().with(Style::Dim, "refused by policy, and why"));
-        lines.extend(refusals.into_iter().take(for_refusals));
+        lines.extend(refusals.into_iter().take(for_refusals).flatten());
     }
     lines.push(Line::default());
-    lines.push(programs(scene));
+    lines.extend(programs);
     lines.truncate(rows);
     lines
 }
@@ -120,8 +124,8 @@ fn widths(scene: &Scene) -> [usize; 2] {
 fn heading(scene: &Scene) -> Line {
     let [from, to] = widths(scene);
     let text = format!(
-        "{:from$}   {:to$}   {:<10} {:>12} {:>10} {:>10}   {}",
-        "who", "calls", "secured", "let through", "refused", "failed", "p50 / p99, ms"
+        "{:from$}   {:to$}  {:<9} {:>10} {:>8} {:>7}   {}",
+        "who", "calls", "secured", "per second", "refused", "failed", "p50 / p99, ms"
     );
     Line::default().with(Style::Dim, text)
 }
@@ -130,27 +134,24 @@ fn edges(scene: &Scene) -> Vec<Line> {
     let [from, to] = widths(scene);
     let line = |edge: &Edge| {
         let (lock, secured) = match edge.way.security {
-            Security::MutualTls => (Style::Good, format!("{LOCK} {:<7}", "mTLS")),
-            Security::Plaintext => (Style::Plain, format!("{:<10}", "plaintext")),
+            Security::MutualTls => (Style::Good, format!("{LOCK} {:<6}", "mTLS")),
+            Security::Plaintext => (Style::Plain, format!("{:<9}", "plaintext")),
         };
         let unit = match edge.way.unit {
-            Unit::Connections => "conn/s",
-            Unit::Requests => "req/s",
+            Unit::Connections => " conn",
+            Unit::Requests => " req",
         };
         let wait = edge.latency.map_or_else(String::new, |[p50, p99]| format!("{p50:.1} / {p99:.1}"));
-        let arrow = if edge.good == 0.0 && edge.refused > 0.0 {
-            (Style::Bad, " ✗ ")
-        } else {
-            (Style::Plain, " → ")
-        };
+        let refused = edge.good == 0.0 && edge.refused > 0.0;
+        let (style, arrow) = if refused { (Style::Bad, " ✗ ") } else { (Style::Plain, " → ") };
         Line::default()
             .with(Style::Plain, format!("{:from$}", edge.way.from))
-            .with(arrow.0, arrow.1)
-            .with(Style::Plain, format!("{:to$}   ", edge.way.to))
+            .with(style, arrow)
+            .with(Style::Plain, format!("{:to$}  ", edge.way.to))
             .with(lock, secured)
-            .with(Style::Bold, format!(" {:>12}", figure(edge.good, unit)))
-            .with(Style::Bad, format!(" {:>10}", figure(edge.refused, "/s")))
-            .with(Style::Bad, format!(" {:>10}", figure(edge.failed, "/s")))
+            .with(Style::Bold, format!(" {:>10}", figure(edge.good, unit)))
+            .with(Style::Bad, format!(" {:>8}", figure(edge.refused, "")))
+            .with(Style::Bad, format!(" {:>7}", figure(edge.failed, "")))
             .with(Style::Dim, format!("   {wait}"))
     };
     scene.edges.iter().map(line).collect()
@@ -158,45 +159,61 @@ fn edges(scene: &Scene) -> Vec<Line> {
 
 /// A rate, or that there is none.
 fn figure(rate: f64, unit: &str) -> String {
-    let space = if unit.starts_with('/') { "" } else { " " };
-    if rate == 0.0 { NOTHING.to_owned() } else { format!("{rate:.1}{space}{unit}") }
+    if rate == 0.0 { NOTHING.to_owned() } else { format!("{rate:.1}{unit}") }
 }
 
-/// The latest of them, in an order that does not change with every call.
-fn refusals(scene: &Scene) -> Vec<Line> {
+/// The latest of them, in an order that does not change with every call; the reason has a line of its own where there is
+/// no room beside the call.
+fn refusals(scene: &Scene, columns: usize) -> Vec<Vec<Line>> {
     let mut latest: Vec<&Refusal> = scene.refusals.iter().take(REFUSALS).collect();
-    latest.sort_by(|one, other| {
-        (&one.to, &one.from, &one.request).cmp(&(&other.to, &other.from, &other.request))
-    });
+    let order = |refusal: &Refusal| (refusal.to.clone(), refusal.from.clone(), refusal.request.clone());
+    latest.sort_by_key(|refusal| order(refusal));
     let call = |refusal: &Refusal| {
         let request = refusal.request.as_ref().map_or_else(String::new, |request| format!("  {request}"));
         format!("{} → {}{request}", refusal.from, refusal.to)
     };
-    let widest = latest.iter().map(|refusal| call(refusal).chars().count()).max().unwrap_or_default();
-    let line = |refusal: &&Refusal| {
-        Line::default()
-            .with(Style::Bad, format!("{:>6} × ", refusal.count))
-            .with(Style::Plain, format!("{:widest$}   ", call(refusal)))
-            .with(Style::Dim, format!("{} (layer {})", refusal.why.sentence(), refusal.why.layer))
+    let why = |refusal: &Refusal| format!("{} (layer {})", refusal.why.sentence(), refusal.why.layer);
+    let widest = |text: &dyn Fn(&Refusal) -> String| {
+        latest.iter().map(|refusal| text(refusal).chars().count()).max().unwrap_or_default()
     };
-    latest.iter().map(line).collect()
+    let beside = widest(&call);
+    let narrow = COUNT + beside + BETWEEN + widest(&why) > columns;
+    let lines = |refusal: &&Refusal| {
+        let first = Line::default().with(Style::Bad, format!("{:>6} × ", refusal.count));
+        let (call, why) = (call(refusal), why(refusal));
+        if narrow {
+            let second = Line::default().with(Style::Dim, format!("{:COUNT$}{why}", ""));
+            return vec![first.with(Style::Plain, call), second];
+        }
+        let between = beside + BETWEEN;
+        vec![first.with(Style::Plain, format!("{call:between$}")).with(Style::Dim, why)]
+    };
+    latest.iter().map(lines).collect()
 }
 
-fn programs(scene: &Scene) -> Line {
-    let mut line = Line::default();
-    for (number, program) in scene.programs.iter().enumerate() {
-        let between = if number == 0 { "" } else { " · " };
-        line = match program.megabytes {
-            Some(megabytes) => line.with(Style::Dim, format!("{between}{} {megabytes:.0} MB", program.name)),
-            None => line.with(Style::Dim, between).with(Style::Bad, format!("{} is down", program.name)),
+fn programs(scene: &Scene, columns: usize) -> Vec<Line> {
+    let mut lines = vec![Line::default()];
+    let mut used = 0;
+    for program in &scene.programs {
+        let (style, text) = match program.megabytes {
+            Some(megabytes) => (Style::Dim, format!("{} {megabytes:.0} MB", program.name)),
+            None => (Style::Bad, format!("{} is down", program.name)),
         };
+        let wide = text.chars().count() + BETWEEN;
+        if used > 0 && used + wide > columns {
+            lines.push(Line::default());
+            used = 0;
+        }
+        used += wide;
+        let last = lines.len() - 1;
+        lines[last].0.push((style, format!("{text}{:BETWEEN$}", "")));
     }
-    line
+    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Style, plain, view};
+    use super::{Line, NOTHING, Style, plain, view};
     use crate::demo::recording::Recording;
     use crate::demo::scene::{Program, Scene};
 
@@ -223,33 +240,39 @@ mod tests {
     fn callers_locks_rates_and_reasons_are_shown() {
         let mut scene = scene();
         scene.programs.push(Program { name: "ztunnel/node-9".to_owned(), megabytes: None });
-        let all = text(&view("title", &scene, 60), 200);
+        let all = text(&view("title", &scene, (200, 60)), 200);
         let row = |from: &str, to: &str| {
             let found = all.iter().find(|line| line.starts_with(from) && line.contains(to));
             found.unwrap_or_else(|| panic!("{from} {to}: {all:#?}")).clone()
         };
         assert!(row("shop/client", "→ shop/web").contains("🔒 mTLS"));
-        assert!(row("shop/client", "→ shop/web").contains("conn/s"));
+        assert!(row("shop/client", "→ shop/web").contains(" conn "));
         assert!(row("legacy/visitor", "→ shop/catalog").contains("plaintext"));
-        assert!(row("shop/batch", "✗ shop/cart").contains("/s"));
+        assert!(row("shop/batch", "✗ shop/cart").contains(NOTHING));
         assert!(
             all.iter().any(|line| line.contains("POST /reviews/1") && line.contains("(layer T)")),
             "{all:#?}"
         );
-        assert!(all.iter().any(|line| line.ends_with("ztunnel/node-9 is down")), "{all:#?}");
+        assert!(all.iter().any(|line| line.trim_end().ends_with("ztunnel/node-9 is down")), "{all:#?}");
         assert!(plain(&scene).contains("refused last: "), "{}", plain(&scene));
     }
 
     #[test]
     fn every_size_of_terminal_is_kept_to() {
         for rows in [0, 1, 5, 12, 23, 60] {
-            let lines = view("title", &scene(), rows);
-            assert!(lines.len() <= rows, "{rows}");
             for width in [1, 20, 80, 200] {
+                let lines = view("title", &scene(), (width, rows));
+                assert!(lines.len() <= rows, "{rows}");
                 let wide = |line: &String| line.chars().map(super::columns).sum::<usize>() > width;
                 assert!(!text(&lines, width).iter().any(wide), "{width} columns");
             }
         }
+        let narrow = text(&view("title", &scene(), (80, 40)), 80);
+        let heading = narrow.iter().find(|line| line.starts_with("who")).expect("there is a heading");
+        assert!(heading.contains("failed"), "what counts most fits the usual terminal: {heading}");
+        let reasons =
+            narrow.iter().filter(|line| line.ends_with("(layer l4)") || line.ends_with("(layer T)"));
+        assert_eq!(reasons.count(), scene().refusals.len(), "{narrow:#?}");
         let line = Line::default().with(Style::Bad, "🔒x");
         assert!(line.render(1).ends_with("\u{1b}[0m") && !line.render(1).contains('x'));
     }

@@ -18,6 +18,8 @@ const REQUESTS: usize = 60;
 const RECORDS: usize = 100;
 /// Connections spread over a Service's pods.
 const SPREAD: usize = 5_000;
+/// How far a pod's count may be from its share: five standard deviations.
+const SIGMAS: f64 = 5.0;
 /// Callers that spread them.
 const CALLERS: usize = 8;
 const LATE: Duration = Duration::from_secs(3);
@@ -191,8 +193,10 @@ pub(super) fn balance(shop: &Shop<'_>) -> Look {
     let strange = counts.keys().find(|pod| shop.web.iter().all(|web| web.name != **pod));
     ensure(strange.is_none(), || format!("not every connection was answered by a web pod: {counts:?}"))?;
     let worst = counts.values().map(|count| count.abs_diff(fair)).max().unwrap_or(fair);
-    ensure(counts.len() == shop.web.len() && worst * 10 <= fair, || {
-        format!("{SPREAD} connections over {} pods: {counts:?}", shop.web.len())
+    let part = 1.0 / shop.web.len() as f64;
+    let allowed = SIGMAS * (SPREAD as f64 * part * (1.0 - part)).sqrt();
+    ensure(counts.len() == shop.web.len() && worst as f64 <= allowed, || {
+        format!("{SPREAD} connections over {} pods, {fair} ± {allowed:.0} each: {counts:?}", shop.web.len())
     })?;
     let share = 100.0 * worst as f64 / fair as f64;
     Ok(format!(
