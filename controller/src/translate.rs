@@ -2,6 +2,7 @@
 //! again what it touches and nothing else (design §1.9), and after any sequence of changes the result is the one
 //! that a computation from scratch gives.
 
+pub mod about;
 mod attach;
 mod authorization;
 mod auto;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::component::Component;
+use crate::component::{Component, Served};
 use crate::demo::Promise;
 use crate::error::LabError;
 use crate::lab::Lab;
@@ -40,6 +40,9 @@ pub enum Request {
     Logs(String),
     /// Where a pod is: UID and namespace.
     Find(String),
+    /// What a program of the mesh (a component, or a waypoint's pod as `ns/pod`) shows at a path of its admin port:
+    /// `{"status": 200, "body": "…"}`.
+    Ask(String, String),
     /// Process id, in the lab, of a program of the mesh; stop or start it.
     Program(String, Action),
     /// Look at a promise of the demo.
@@ -125,6 +128,13 @@ impl Lab {
                 Err(_no_component) => Ok(self.pod_logs(&self.pod(&name)?)),
             },
             Request::Find(name) => self.pod(&name).map(|pod| format!("{} {}", pod.uid, pod.namespace)),
+            Request::Ask(of, path) => {
+                let answer = match of.parse::<Component>() {
+                    Ok(component) => self.ask(component, Served::Administration, "GET", &path),
+                    Err(_no_component) => self.ask_pod(&self.pod(&of)?, Served::Administration, "GET", &path),
+                }?;
+                Ok(serde_json::json!({"status": answer.status, "body": answer.body}).to_string())
+            }
             Request::Program(name, action) => self.act(&name, action).map(|()| String::new()),
             Request::Look(promise) => {
                 let finding = self.look(promise)?;

@@ -305,7 +305,9 @@ fn make_folders(options: &LabOptions) -> Result<Home, LabError> {
     }
     manifests.dedup();
     let outside = crate::settings::outside_pid().unwrap_or_else(std::process::id);
-    let about = serde_json::json!({"name": options.name, "pid": outside, "state": state}).to_string();
+    let sources = home.folders.sources();
+    let about = serde_json::json!({"name": options.name, "pid": outside, "state": state, "sources": sources})
+        .to_string();
     if options.keep {
         std::fs::write(state.join(KEPT), "").map_err(failed(&state))?;
     }

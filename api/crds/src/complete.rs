@@ -19,6 +19,12 @@ const RANGES: [[u8; 2]; 2] = [[10, 244], [10, 96]];
 /// The node of pods that none is written for.
 const NODE: &str = "node-1";
 
+/// In place of the hash that a Deployment's ReplicaSet is named after and its pods are labelled with.
+const HASH: &str = "0";
+
+/// The label with that hash.
+const HASH_LABEL: &str = "pod-template-hash";
+
 /// The most pods of one set that are made: more of the same answer no question.
 const REPLICAS: u32 = 3;
 
@@ -102,18 +108,25 @@ fn has_pods(set: &WorkloadSet, objects: &[Arc<Object>]) -> bool {
 
 fn pods_of(set: &WorkloadSet, kind: &str) -> impl Iterator<Item = Pod> {
     let template = &set.spec.template;
-    let owner = Owner {
+    let mut labels = template.metadata.labels.clone();
+    let mut owner = Owner {
         kind: kind.to_owned(),
         name: set.meta.name.clone(),
         uid: set.meta.uid.clone(),
         controller: true,
     };
+    if kind == "Deployment" {
+        // Its pods are a ReplicaSet's: whoever tells a waypoint's pod from a copy asks for that.
+        owner.kind = "ReplicaSet".to_owned();
+        owner.name = format!("{}-{HASH}", set.meta.name);
+        labels.insert(HASH_LABEL.to_owned(), HASH.to_owned());
+    }
     (0..set.spec.replicas.min(REPLICAS)).map(move |number| {
         let name = format!("{}-{number}", set.meta.name);
         let meta = ObjectMeta {
             uid: format!("{}-{number}", set.meta.uid),
             namespace: set.meta.namespace.clone(),
-            labels: template.metadata.labels.clone(),
+            labels: labels.clone(),
             annotations: template.metadata.annotations.clone(),
             creation: set.meta.creation.clone(),
             owner: Some(owner.clone()),

@@ -15,7 +15,7 @@ mod watch;
 mod writer;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fault::Fault;
@@ -52,12 +52,22 @@ pub struct Loaded {
 
 /// Reads folders once, without a memory of earlier versions and without anything written back.
 pub fn load_once(directories: &[PathBuf]) -> Loaded {
-    let mut folders = Folders::new(directories, None);
+    load(Folders::new(directories, None), &Overlays::default())
+}
+
+/// Reads folders once, as the mesh sees them that keeps this state folder: with its earlier versions and with what it has
+/// written back. Nothing is written.
+pub fn load_beside(directories: &[PathBuf], state: &Path) -> Loaded {
+    let last_good = LastGood::look(&state.join("last-good"));
+    load(Folders::new(directories, Some(last_good)), &Overlays::look(&state.join("annotations")))
+}
+
+fn load(mut folders: Folders, overlays: &Overlays) -> Loaded {
     folders.refresh(stamp::Patience::Now);
     let merged = merge::merge(&folders);
     let mut delivered = Delivered::default();
     let mut loaded = Loaded { faults: merged.faults.clone(), ..Loaded::default() };
-    for event in delivered.update(merged, &Overlays::default()).events {
+    for event in delivered.update(merged, overlays).events {
         match event {
             SourceEvent::Applied(object) => loaded.objects.push(object),
             SourceEvent::Invalid(object) => loaded.invalid.push(object),

@@ -36,7 +36,7 @@ pub mod value;
 pub mod virtual_service;
 pub mod workload_set;
 
-pub use directory::{DirectorySource, Loaded, load_once};
+pub use directory::{DirectorySource, Loaded, load_beside, load_once};
 pub use fault::{Fault, Severity};
 pub use kind::{Kind, Standing};
 pub use meta::{ObjectMeta, ObjectRef, Order};

@@ -1,13 +1,28 @@
 //! The `ambit` command.
 
 mod analyze;
+mod completions;
+mod describe;
 mod explain;
+mod failure;
+#[cfg(test)]
+mod golden;
+mod mesh;
+mod output;
+mod settings;
+mod status;
+mod tls_check;
+mod ztunnel;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 /// Look into and check an Ambit mesh.
+///
+/// Commands end 0 for yes (it is allowed, encrypted, well), 1 for no, and 2 when that cannot be told. The mesh is a folder of
+/// manifests (--dir), a lab that runs on this machine (--lab), or a controller's admin port (--live); without any of these,
+/// the lab that runs on this machine if it is the only one.
 #[derive(Debug, Parser)]
 #[command(name = "ambit", version)]
 struct Arguments {
@@ -21,6 +36,18 @@ enum Command {
     Analyze(analyze::Arguments),
     /// Tell what becomes of a request and why: ends 0 if it is allowed, 1 if it is refused, 2 if that cannot be told.
     Explain(explain::Arguments),
+    /// Tell whether a connection is mutual TLS, under which identities, who decides that, and what becomes of plain text:
+    /// ends 0 if it is, 1 if it is not, 2 if that cannot be told.
+    TlsCheck(tls_check::Arguments),
+    /// Tell everything that concerns a pod or a Service: enrolment, identity, waypoints, policies and who enforces them, ports,
+    /// locks, routes, and what is accepted but not in effect.
+    Describe(describe::Arguments),
+    /// Show the programs of a running mesh, what each has acknowledged, and what waits: ends 0 if nothing does, else 1.
+    Status(status::Arguments),
+    /// Show what the ztunnels of nodes know and do.
+    Ztunnel(ztunnel::Arguments),
+    /// Write what a shell needs to complete this command.
+    Completions(completions::Arguments),
     /// Print the version.
     Version,
 }
@@ -28,7 +55,12 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Analyze(arguments) => analyze::run(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Explain(arguments) => failure::end(explain::run(&arguments)),
+        Command::TlsCheck(arguments) => failure::end(tls_check::run(&arguments)),
+        Command::Describe(arguments) => failure::end(describe::run(&arguments)),
+        Command::Status(arguments) => failure::end(status::run(&arguments)),
+        Command::Ztunnel(arguments) => failure::end(ztunnel::run(&arguments)),
+        Command::Completions(arguments) => failure::end(completions::run::<Arguments>(&arguments)),
         Command::Version => {
             println!("ambit {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ambit_crds::kind::Kind;
-use ambit_crds::meta::{Map, selects};
+use ambit_crds::meta::{Map, ObjectRef, selects};
 use ambit_crds::object::{InvalidObject, Names as Named};
 use ambit_crds::peer_authentication::{MtlsMode, PeerAuthentication};
 
@@ -56,30 +56,71 @@ impl<'a> Levels<'a> {
 
     /// What counts for a pod with these labels.
     pub(crate) fn peer(&self, labels: &Map) -> Peer {
-        let of_selectors = |wanted: &Map| !wanted.is_empty() && selects(wanted, labels);
-        let selected = self.namespace != self.root;
-        let closes = |one: &InvalidObject| {
-            one.object.namespace == self.namespace && selector(one).is_some_and(of_selectors)
-        };
         let all = self.objects.within::<PeerAuthentication>(self.namespace);
-        let matched =
-            all.filter(|(_, one)| selected && of_selectors(&one.spec.selector)).map(|(key, _)| key.clone());
-        let matched = matched.collect();
-        if self.objects.invalid(Kind::PeerAuthentication).any(closes) {
+        let matched = all.filter(|(_, one)| self.selects(&one.spec.selector, labels));
+        let matched = matched.map(|(key, _)| key.clone()).collect();
+        if self.closing(labels).next().is_some() {
             return Peer { listed: Some(self.shared()), matched, won: None };
         }
-        let won = oldest(self.objects, self.namespace, of_selectors).filter(|_| selected);
-        let outcome = match won {
-            Some((_, one)) => self.outcome(one),
-            None => peer::outcome(None, &BTreeMap::new(), self.wider()),
-        };
+        let won = self.selected(labels);
         let own = |key: &Key| format!("{}/{}", key.namespace, peer::converted_name(&key.name));
-        let listed = match outcome {
+        let listed = match self.outcome_of(won) {
             Outcome::Open => None,
             Outcome::Closed => Some(self.shared()),
             Outcome::ClosedExcept(_) | Outcome::OpenExcept(_) => won.map(|(key, _)| own(key)),
         };
         Peer { listed, matched, won: won.map(|(key, _)| key.clone()) }
+    }
+
+    /// What counts for a pod with these labels, and the objects that say so, the narrowest first.
+    pub(crate) fn explained(&self, labels: &Map) -> (Outcome, Vec<ObjectRef>) {
+        let closing: Vec<ObjectRef> = self.closing(labels).map(|one| one.object.clone()).collect();
+        if !closing.is_empty() {
+            return (Outcome::Closed, closing);
+        }
+        let won = self.selected(labels);
+        let inherits = won.is_none_or(|(_, one)| asked(one.spec.mode).is_none());
+        let wider = if inherits { self.wider_by() } else { None };
+        let by = won.map(|(key, _)| reference(key)).into_iter().chain(wider);
+        (self.outcome_of(won), by.collect())
+    }
+
+    /// Who says what the mode of the namespace is; nobody where nothing asks.
+    fn wider_by(&self) -> Option<ObjectRef> {
+        let says = |namespace: &str| {
+            let mut invalid = self.objects.invalid(Kind::PeerAuthentication);
+            let closes = invalid.find(|one| one.object.namespace == namespace && selector(one).is_none());
+            let valid = || oldest(self.objects, namespace, Map::is_empty);
+            let valid = || valid().filter(|(_, one)| asked(one.spec.mode).is_some());
+            closes.map(|one| one.object.clone()).or_else(|| valid().map(|(key, _)| reference(key)))
+        };
+        says(self.namespace).or_else(|| says(self.root))
+    }
+
+    /// Those that were never valid and close a pod with these labels.
+    fn closing(&self, labels: &Map) -> impl Iterator<Item = &'a InvalidObject> {
+        let own = self.objects.invalid(Kind::PeerAuthentication);
+        own.filter(move |one| {
+            one.object.namespace == self.namespace
+                && selector(one).is_some_and(|wanted| selects(wanted, labels))
+        })
+    }
+
+    /// The one that selects a pod with these labels and counts.
+    fn selected(&self, labels: &Map) -> Option<(&'a Key, &'a PeerAuthentication)> {
+        oldest(self.objects, self.namespace, |wanted| self.selects(wanted, labels))
+    }
+
+    /// A selector in the root namespace means nothing.
+    fn selects(&self, wanted: &Map, labels: &Map) -> bool {
+        self.namespace != self.root && !wanted.is_empty() && selects(wanted, labels)
+    }
+
+    fn outcome_of(&self, won: Option<(&Key, &PeerAuthentication)>) -> Outcome {
+        match won {
+            Some((_, one)) => self.outcome(one),
+            None => peer::outcome(None, &BTreeMap::new(), self.wider()),
+        }
     }
 
     /// What a PeerAuthentication with a selector comes to.
@@ -109,6 +150,10 @@ pub(crate) fn selector(object: &InvalidObject) -> Option<&Map> {
         Named::Workloads(labels) => Some(labels).filter(|labels| !labels.is_empty()),
         Named::Namespace | Named::Targets(_) => None,
     }
+}
+
+fn reference(key: &Key) -> ObjectRef {
+    ObjectRef::new(Kind::PeerAuthentication, &key.namespace, &key.name)
 }
 
 fn asked(mode: MtlsMode) -> Asked {

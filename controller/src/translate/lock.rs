@@ -26,6 +26,11 @@ impl Locks {
         self.0.is_empty()
     }
 
+    /// Each port (or all), and who may reach it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Option<u16>, &Waypoints)> {
+        self.0.iter().map(|(port, waypoints)| (*port, waypoints))
+    }
+
     /// The names of the resources.
     pub(crate) fn names(&self, namespace: &str) -> impl Iterator<Item = String> {
         let names: Vec<String> =

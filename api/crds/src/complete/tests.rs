@@ -38,6 +38,12 @@ fn sets_have_pods_that_run_and_are_captured_where_the_mesh_is_asked_for() {
         .collect();
     assert_eq!(told, [("web-0", true, true), ("web-1", true, true), ("db-0", true, false)]);
     assert_eq!((found[0].service_account(), found[0].meta.label("app")), ("web", Some("web")));
+    let owners: Vec<_> = found
+        .iter()
+        .map(|pod| pod.meta.owner.as_ref().map(|owner| (owner.kind.as_str(), owner.name.as_str())))
+        .collect();
+    let set = Some(("ReplicaSet", "web-0"));
+    assert_eq!(owners, [set, set, Some(("StatefulSet", "db"))]);
     let mut ips: Vec<IpAddr> = found.iter().flat_map(|pod| pod.ips()).collect();
     ips.sort();
     ips.dedup();

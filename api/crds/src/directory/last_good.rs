@@ -13,6 +13,16 @@ use crate::meta::ObjectRef;
 #[derive(Clone, Debug)]
 pub(super) struct LastGood {
     folder: PathBuf,
+    access: Access,
+}
+
+/// Whose the records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Ours.
+    Keep,
+    /// Another process keeps them.
+    Look,
 }
 
 /// What was good in one file.
@@ -36,7 +46,12 @@ pub(super) struct Kept {
 impl LastGood {
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), access: Access::Keep })
+    }
+
+    /// The records of another process: nothing is written.
+    pub(super) fn look(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), access: Access::Look }
     }
 
     /// The record of a file; a record that cannot be read counts as none.
@@ -54,11 +69,17 @@ impl LastGood {
     }
 
     pub(super) fn save(&self, record: &Record) -> io::Result<()> {
+        if self.access == Access::Look {
+            return Ok(());
+        }
         let text = serde_json::to_vec(record)?;
         replace(&self.record(&record.path), &text)
     }
 
     pub(super) fn remove(&self, path: &Path) {
+        if self.access == Access::Look {
+            return;
+        }
         // A record that stays behind for a file that is gone is never read: its path no longer exists.
         let _ = fs::remove_file(self.record(path));
     }

@@ -33,6 +33,13 @@ impl Overlays {
         Ok(Self { folder: Some(folder.to_owned()), overlays: BTreeMap::new() })
     }
 
+    /// What another process wrote back: nothing is written.
+    pub(super) fn look(folder: &Path) -> Self {
+        let mut overlays = Self { folder: Some(folder.to_owned()), overlays: BTreeMap::new() };
+        overlays.refresh();
+        overlays
+    }
+
     /// The folder, to be watched.
     pub(super) fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{DirectorySource, Loaded, load_once};
+use super::{DirectorySource, Loaded, load_beside, load_once};
 use crate::fault::{Effect, Fault, Severity};
 use crate::kind::Kind;
 use crate::meta::ObjectRef;
@@ -216,6 +216,44 @@ fn a_policy_that_was_never_valid_names_what_it_closes() {
     let labels = [("app".to_owned(), "api".to_owned())].into();
     assert_eq!(invalid.names, Names::Workloads(labels));
     assert_eq!(invalid.fault.effect, Effect::Closes);
+}
+
+/// Every file of a folder, with its text.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .flat_map(|entry| match entry.path() {
+            path if path.is_dir() => files(&path),
+            path => vec![(path.clone(), fs::read(&path).unwrap())],
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn who_looks_from_beside_sees_what_the_mesh_sees_and_writes_nothing() {
+    let scratch = Scratch::new("beside");
+    scratch.write("a/1.yaml", POLICY);
+    let mut source = scratch.start();
+    let good = applied(&source.until_listed());
+    let object = good[0].reference();
+    source.0.status.annotate(&object, "ambit.mesh/seen", Some("yes")).unwrap();
+    scratch.write("a/1.yaml", POLICY.replace("principals", "princpals"));
+    source.until_listed();
+    drop(source);
+
+    let before = files(&scratch.path("state"));
+    let folders = [scratch.path("a")];
+    let beside = load_beside(&folders, &scratch.path("state"));
+    let [seen] = beside.objects.as_slice() else { panic!("{beside:?}") };
+    assert_eq!(seen.meta().annotation("ambit.mesh/seen"), Some("yes"));
+    assert!(beside.invalid.is_empty(), "the last good version stands: {beside:?}");
+    assert_eq!(load_once(&folders).invalid.len(), 1, "without a memory there is no such version");
+    fs::remove_file(scratch.path("a/1.yaml")).unwrap();
+    assert!(load_beside(&folders, &scratch.path("state")).objects.is_empty());
+    assert_eq!(files(&scratch.path("state")), before);
 }
 
 #[test]

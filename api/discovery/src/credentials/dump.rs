@@ -81,7 +81,8 @@ fn to_pem(der: &[u8]) -> String {
 }
 
 /// Days to a date after Howard Hinnant's `civil_from_days`: eras of 400 years that begin in March.
-fn rfc3339(seconds: i64) -> String {
+/// A time in seconds since 1970 as `2026-10-01T23:59:59Z`.
+pub fn rfc3339(seconds: i64) -> String {
     let (days, time) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

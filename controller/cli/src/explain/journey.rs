@@ -1,30 +1,24 @@
 //! From the calling pod to the far side: captured or not, to a waypoint or straight to a pod.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ambit_api::reason::Reason;
-use ambit_api::service::BalanceMode;
-use ambit_api::workload::{NetworkAddress, TunnelProtocol, Uid, Workload};
-use ambit_discovery::resolve::{Ask, Hop, Tunnel, Unresolved, outbound};
-use ambit_discovery::view::{Found, ServiceEntry};
+use ambit_api::workload::{NetworkAddress, TunnelProtocol, Workload};
+use ambit_discovery::resolve::{Hop, Tunnel, Unresolved};
+use ambit_discovery::view::Found;
 use http::request::Parts;
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
 
 use super::pod::{self, Caller};
 use super::question::{Question, Unasked};
-use super::target;
 use super::through;
 use super::way::{End, Way};
-use super::world::World;
+use crate::failure::Failure;
+use crate::mesh::world::World;
+use crate::mesh::{hops, target};
 
 /// Who decides where a captured connection goes.
 pub(super) const SOURCE: &str = "ztunnel of the caller";
-
-/// Draws among waypoints that share a Service by weight: enough that a share of one in a hundred is not missed.
-const DRAWS: u64 = 4096;
 
 /// What becomes of a request.
 pub(super) fn explain(world: &World, question: &Question) -> Result<Way, Unasked> {
@@ -34,7 +28,9 @@ pub(super) fn explain(world: &World, question: &Question) -> Result<Way, Unasked
     let journey = Journey { world, source, head: head.as_ref() };
     let ways =
         target.dialled.iter().map(|dialled| (format!("dialled as {dialled}"), journey.leave(*dialled)));
-    let unknown = || Unasked::Target(format!("{} stands for no address", question.to));
+    let unknown = || {
+        Unasked::Target(Failure::new(format!("{} stands for no address", question.to), "call something else"))
+    };
     match &target.dialled[..] {
         [only] => Ok(journey.leave(*only)),
         _ => Way::fork(ways).ok_or_else(unknown),
@@ -58,7 +54,7 @@ impl Journey<'_> {
             Some(identity) => format!("captured; the caller is {identity}"),
             None => "captured".to_owned(),
         };
-        let hops = match self.hops(dialled) {
+        let hops = match hops::hops(&self.world.mesh, source, dialled) {
             Ok(hops) => hops,
             Err(unresolved) => return failed(&unresolved).after(SOURCE, says),
         };
@@ -68,36 +64,6 @@ impl Journey<'_> {
             _ => Way::fork(ways).unwrap_or_else(|| failed(&none(dialled))),
         };
         way.after(SOURCE, says)
-    }
-
-    /// Every way a ztunnel may choose for a connection.
-    fn hops(&self, dialled: SocketAddr) -> Result<Vec<Hop>, Unresolved> {
-        let ask = |tried: &[Uid], seed| {
-            let ask = Ask { source: self.source, dialled, tried };
-            outbound(&self.world.mesh, ask, &mut SmallRng::seed_from_u64(seed))
-        };
-        let address = NetworkAddress::new(self.source.network.clone(), dialled.ip());
-        let Some(Found::Service(entry)) = self.world.mesh.find(&address, &self.source.namespace) else {
-            return Ok(vec![ask(&[], 0)?]);
-        };
-        let service = &entry.service;
-        if !service.weighted_waypoints.is_empty() {
-            let drawn = (0..DRAWS).map(|seed| ask(&[], seed)).collect::<Result<Vec<_>, _>>()?;
-            let by_account = drawn.into_iter().map(|hop| (hop.workload().map(|one| account(one)), hop));
-            return Ok(by_account.collect::<BTreeMap<_, _>>().into_values().collect());
-        }
-        if service.waypoint.is_some() || service.load_balancing.mode == BalanceMode::Passthrough {
-            return Ok(vec![ask(&[], 0)?]);
-        }
-        let (best, others) = best(&entry, self.source, dialled.port());
-        if best.is_empty() {
-            return Ok(vec![ask(&[], 0)?]);
-        }
-        let each = best.iter().map(|one| {
-            let tried: Vec<Uid> = best.iter().filter(|other| *other != one).chain(&others).cloned().collect();
-            ask(&tried, 0)
-        });
-        each.collect()
     }
 
     fn go(&self, hop: &Hop) -> Way {
@@ -151,21 +117,6 @@ impl Journey<'_> {
             None => End::Delivered(format!("plain TCP to {dialled}, which is no pod")).at("caller"),
         }
     }
-}
-
-/// Endpoints that share the load, and those that wait for the former to fail.
-fn best(entry: &ServiceEntry, client: &Workload, port: u16) -> (Vec<Uid>, Vec<Uid>) {
-    let ranked: Vec<_> = entry.endpoints.ranked_for(client, port).collect();
-    let most = ranked.iter().map(|(rank, _)| *rank).max();
-    let (best, others): (Vec<_>, Vec<_>) = ranked.into_iter().partition(|(rank, _)| Some(*rank) == most);
-    let uids = |list: Vec<(usize, ambit_api::select::Chosen<'_>)>| {
-        list.into_iter().map(|(_, chosen)| chosen.workload.uid.clone()).collect()
-    };
-    (uids(best), uids(others))
-}
-
-fn account(workload: &Workload) -> (String, String) {
-    (workload.namespace.clone(), workload.service_account.clone())
 }
 
 /// `namespace/name` of a pod.

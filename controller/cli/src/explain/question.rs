@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Arguments;
+use crate::failure::Failure;
 
 /// One question, as it was written.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,8 +35,8 @@ pub(super) enum Unasked {
     Header(String),
     #[error("{what} {text:?} cannot be sent")]
     Unsendable { what: &'static str, text: String },
-    #[error("{0}")]
-    Target(String),
+    #[error(transparent)]
+    Target(#[from] Failure),
 }
 
 fn get() -> String {

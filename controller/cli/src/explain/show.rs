@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::journey;
 use super::question::{Question, Unasked};
 use super::way::{Branch, End, Outcome, Step, Then, Verdict, Way};
-use super::world::World;
+use crate::mesh::world::World;
 
 /// An answered question.
 pub(super) struct Answer {
@@ -40,7 +40,18 @@ impl Answer {
         writeln!(to, "{}", self.verdict.as_str().to_uppercase())
     }
 
+    /// One line of JSON.
     pub(super) fn json(&self, to: &mut impl Write) -> io::Result<()> {
+        writeln!(to, "{}", self.value())
+    }
+
+    /// One document of YAML.
+    pub(super) fn yaml(&self, to: &mut impl Write) -> io::Result<()> {
+        let text = serde_saphyr::to_string(&self.value()).map_err(io::Error::other)?;
+        write!(to, "---\n{text}")
+    }
+
+    fn value(&self) -> Value {
         let mut value = json!({ "verdict": self.verdict.as_str() });
         if let Some(question) = &self.question {
             value["from"] = question.from.clone().into();
@@ -59,7 +70,7 @@ impl Answer {
             }
             Err(unasked) => value["error"] = unasked.to_string().into(),
         }
-        writeln!(to, "{value}")
+        value
     }
 }
 

@@ -6,12 +6,14 @@ use ambit_crds::{Loaded, read};
 
 use super::question::Question;
 use super::show::Answer;
-use super::world::World;
+use crate::mesh::settle::settled;
+use crate::mesh::world::World;
+use crate::mesh::{Mesh, Where};
 
 const SHOP: &str = include_str!("tests/shop.yaml");
 
 fn world(more: &str) -> World {
-    World::settled(Loaded { objects: read::objects(&format!("{SHOP}---\n{more}")), ..Loaded::default() })
+    settled(Loaded { objects: read::objects(&format!("{SHOP}---\n{more}")), ..Loaded::default() }).world
 }
 
 /// The answer to a line, as people read it; without the first line, which is the question.
@@ -128,8 +130,8 @@ fn pods_of_different_labels_are_told_apart() {
 fn lines_and_folders_that_are_none_are_told() {
     let text = answer(&world(""), "{\"from\": 1}");
     assert!(text.ends_with("UNKNOWN\n"), "{text}");
-    let empty = World::read(&[PathBuf::from("/nonexistent")]);
-    assert_eq!(empty.remarks.len(), 1, "{:?}", empty.remarks);
+    let empty = Mesh::at(&Where::Folders(vec![PathBuf::from("/nonexistent")])).expect("a folder is read");
+    assert_eq!(empty.world.remarks.len(), 1, "{:?}", empty.world.remarks);
 }
 
 #[test]

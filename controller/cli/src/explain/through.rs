@@ -21,7 +21,7 @@ use rand::rngs::SmallRng;
 use super::journey::name;
 use super::pod::{self, Caller};
 use super::way::{End, Way};
-use super::world::World;
+use crate::mesh::world::World;
 
 /// Millionths in a percent.
 const PERCENT: f64 = 10_000.0;

@@ -3,6 +3,8 @@
 use ambit_api::authz::Denied;
 use ambit_api::reason::Reason;
 
+use crate::failure;
+
 /// One process's word on the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
@@ -71,11 +73,11 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn code(self) -> u8 {
+    pub(super) fn end(self) -> failure::End {
         match self {
-            Self::Allowed => 0,
-            Self::Denied | Self::Failed => 1,
-            Self::Depends | Self::Unknown => 2,
+            Self::Allowed => failure::End::Yes,
+            Self::Denied | Self::Failed => failure::End::No,
+            Self::Depends | Self::Unknown => failure::End::Unknown,
         }
     }
 

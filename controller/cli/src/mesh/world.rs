@@ -1,58 +1,33 @@
 //! What every proxy would know: the controller's own translation, read by the proxies' own reader.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ambit_api::workload::Workload;
-use ambit_crds::complete::complete;
-use ambit_crds::meta::ObjectRef;
-use ambit_crds::object::Object;
-use ambit_crds::{Loaded, Severity, load_once, read};
 use ambit_discovery::view::{self, Writer, view};
 use ambit_discovery::xds::{Changes, Named, Push, Sink};
 use controller::snapshot::{Resources, Snapshot, WaypointResources};
-use controller::translate::{Change, Names, Translator};
 use prost::Message;
 
-/// Translations until nothing new is wanted: a Gateway that a namespace asks for, then what it is deployed as.
-const ROUNDS: usize = 4;
-
 /// What proxies know.
-pub(super) struct World {
+pub(crate) struct World {
     /// What every ztunnel knows.
-    pub(super) mesh: Arc<view::Snapshot>,
+    pub(crate) mesh: Arc<view::Snapshot>,
     waypoints: BTreeMap<(String, String), Waypoint>,
     /// What people should know of how this was read.
-    pub(super) remarks: Vec<String>,
+    pub(crate) remarks: Vec<String>,
 }
 
 /// A waypoint, and what it knows.
-pub(super) struct Waypoint {
+pub(crate) struct Waypoint {
     /// `namespace/name` of its Gateway.
-    pub(super) gateway: Arc<str>,
-    pub(super) knows: Arc<view::Snapshot>,
+    pub(crate) gateway: Arc<str>,
+    pub(crate) knows: Arc<view::Snapshot>,
 }
 
 impl World {
-    /// Of folders.
-    pub(super) fn read(directories: &[PathBuf]) -> Self {
-        Self::settled(load_once(directories))
-    }
-
-    /// Of manifests, as a cluster would have them once everything has settled.
-    pub(super) fn settled(loaded: Loaded) -> Self {
-        let wrong = loaded.faults.iter().filter(|fault| fault.severity == Severity::Error).count();
-        let mut world = Self::of(&translate(loaded));
-        if wrong > 0 {
-            world.remarks.insert(0, format!("{wrong} errors in the manifests; `ambit analyze` tells them"));
-        }
-        world
-    }
-
     /// Of what a controller tells.
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut remarks = Vec::new();
         let (mut writer, mesh) = view();
         fill(&mut writer, snapshot, &mut remarks);
@@ -71,40 +46,9 @@ impl World {
     }
 
     /// The waypoint that a pod is a replica of.
-    pub(super) fn waypoint(&self, replica: &Workload) -> Option<&Waypoint> {
+    pub(crate) fn waypoint(&self, replica: &Workload) -> Option<&Waypoint> {
         self.waypoints.get(&(replica.namespace.clone(), replica.service_account.clone()))
     }
-}
-
-/// Translates until what we deploy is deployed and up.
-fn translate(loaded: Loaded) -> Snapshot {
-    let mut translator = Translator::new(Names::default());
-    let mut objects: BTreeMap<ObjectRef, Arc<Object>> =
-        loaded.objects.into_iter().map(|object| (object.reference(), object)).collect();
-    let mut changes: Vec<Change> = objects.values().cloned().map(Change::Applied).collect();
-    changes.extend(loaded.invalid.into_iter().map(Change::Invalid));
-    let mut snapshot = Arc::default();
-    for _ in 0..ROUNDS {
-        let listed: Vec<_> = objects.values().cloned().collect();
-        changes.extend(complete(&listed).into_iter().map(|object| {
-            objects.insert(object.reference(), object.clone());
-            Change::Applied(object)
-        }));
-        if changes.is_empty() {
-            break;
-        }
-        let applied = translator.apply(std::mem::take(&mut changes));
-        snapshot = applied.snapshot;
-        let wanted = applied.writes.owned.iter().filter_map(|owned| owned.manifest.as_ref());
-        for object in wanted.flat_map(|manifest| read::objects(&manifest.to_string())) {
-            // One that is there already is the running one, with addresses and all.
-            if let Entry::Vacant(place) = objects.entry(object.reference()) {
-                place.insert(object.clone());
-                changes.push(Change::Applied(object));
-            }
-        }
-    }
-    Snapshot::clone(&snapshot)
 }
 
 fn fill(writer: &mut Writer, snapshot: &Snapshot, remarks: &mut Vec<String>) {
