@@ -33,6 +33,8 @@ const WIDTH: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Deadline for open connections after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(4);
+/// How long a connection waits for its pod's configuration.
+const CONFIGURATION: &str = "1s";
 const CALLERS: NodeNumber = NodeNumber(1);
 const SERVERS: NodeNumber = NodeNumber(2);
 const WEB: u16 = 8080;
@@ -75,6 +77,7 @@ impl Mesh {
     fn up() -> Result<Self, Failed> {
         let drain = format!("{}s", DRAIN.as_secs());
         let programs = Programs::default().set(Kind::Ztunnel, "CONNECTION_TERMINATION_DEADLINE", &drain);
+        let programs = programs.set(Kind::Ztunnel, "AMBIT_CONFIGURATION_WAIT", CONFIGURATION);
         let mut options = support::named(LabOptions::inline(format!("{MANIFESTS}\n---\n{POLICIES}")));
         options.mesh = MeshMode::On(programs);
         let lab = Arc::new(Lab::up(options)?);
@@ -188,12 +191,6 @@ impl Running {
         until(&format!("{more} more answers for {}", self.what), || self.live.good() >= wanted)
     }
 
-    /// Waits for so many more failed requests.
-    fn fails_on(&self, more: u64) -> Check {
-        let wanted = self.live.failed() + more;
-        until(&format!("{more} more failures for {}", self.what), || self.live.failed() >= wanted)
-    }
-
     fn end(mut self) -> Result<Outcome, Failed> {
         self.live.stop();
         let thread = self.thread.take().ok_or("it has ended")?;
@@ -235,15 +232,24 @@ impl Pressure {
 
     /// No permitted request is served any more: it fails rather than takes another way.
     fn fails_closed(&self, times: u64) -> Check {
-        for load in &self.permitted {
-            // Answers that were on their way have arrived by then.
-            load.fails_on(WIDTH as u64)?;
-            let before = load.live.good();
-            load.fails_on(times)?;
+        // Answers that were on their way have arrived by then.
+        self.fails_on(WIDTH as u64)?;
+        let before: Vec<u64> = self.permitted.iter().map(|load| load.live.good()).collect();
+        self.fails_on(times)?;
+        for (load, before) in self.permitted.iter().zip(before) {
             let after = load.live.good();
             check(before == after, || format!("{} was served {} times", load.what, after - before))?;
         }
         Ok(())
+    }
+
+    /// Waits for so many more failed requests of each load.
+    fn fails_on(&self, more: u64) -> Check {
+        let wanted: Vec<u64> = self.permitted.iter().map(|load| load.live.failed() + more).collect();
+        let loads = || self.permitted.iter().zip(&wanted);
+        until(&format!("{more} more failures"), || {
+            loads().all(|(load, wanted)| load.live.failed() >= *wanted)
+        })
     }
 
     /// Ends when there were enough probes.
@@ -376,7 +382,7 @@ fn alone(mesh: &Mesh) -> Check {
         let words = if foreign_ztunnel().is_some() { "starting proxy" } else { "serving pod" };
         mesh.lab.wait_log(Component::Ztunnel(node), PATIENCE, |line| line.contains(words))?;
     }
-    // Here each waits some seconds for its pod's configuration.
+    // Here each waits for its pod's configuration.
     pressure.fails_closed(WIDTH as u64)?;
     mesh.bring_back(Component::Controller)?;
     pressure.goes_on(100)?;
