@@ -1,8 +1,12 @@
 //! The order of a change that concerns waypoints (policy.md rule 15): a pure stage between translation and streams.
 //!
 //! Where a waypoint comes before a Service or a workload, or goes, that [`Move`] is told in steps, each acknowledged before
-//! the next: the waypoints → Authorizations → Workloads → the binding itself → what the old waypoint no longer needs. Only
-//! the resources that the move concerns are held back; everything else passes at once.
+//! the next: the waypoints → Authorizations → Workloads → the binding itself → after a while, what the old waypoint no longer
+//! needs. Only the resources that the move concerns are held back; everything else passes at once.
+//!
+//! A waypoint that goes has still requests to answer when the last ztunnel has heard of it: they were under way, or come on
+//! connections through it that their clients keep. It asks those clients to connect anew as soon as the binding no longer
+//! names it, and for [`LINGER`] it holds what it held, and pods let it in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,11 +19,17 @@ use crate::snapshot::{Resource, Resources, Snapshot, WaypointResources};
 use crate::xds::syncz::{Proxies, Slowest};
 
 mod binding;
+mod leaving;
 
 use binding::Binding;
+use leaving::Leaving;
 
 /// Nobody is waited for longer than this at one step.
 pub const STEP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a waypoint serves what it no longer stands before. Requests that last longer are cut when it has passed: from
+/// then on nobody tells the waypoint by which policies to judge them.
+pub const LINGER: Duration = Duration::from_secs(10);
 
 /// What is told, and what is yet to be.
 #[derive(Debug, Default)]
@@ -44,6 +54,8 @@ struct Move {
     authorizations: BTreeSet<Arc<str>>,
     /// Workloads that name one of these.
     workloads: BTreeSet<Arc<str>>,
+    /// How `from` stays permitted meanwhile.
+    leaving: Leaving,
 }
 
 /// Whose acknowledgement a move waits for.
@@ -57,6 +69,8 @@ enum Phase {
     Workloads,
     /// Ztunnels have the binding.
     Binding,
+    /// The old waypoints have served what was under way. Nobody answers this.
+    Linger,
 }
 
 /// Whether the target has something that was not looked at.
@@ -138,9 +152,10 @@ impl Staging {
                 return true;
             }
             stepped = true;
-            let phase = one.next();
-            (one.since, one.until) = (next, now + STEP_WITHIN);
-            phase.inspect(|phase| one.phase = *phase).is_some()
+            let Some(phase) = one.next() else { return false };
+            let within = if phase == Phase::Linger { LINGER } else { STEP_WITHIN };
+            (one.phase, one.since, one.until) = (phase, next, now + within);
+            true
         });
         stepped
     }
@@ -159,7 +174,8 @@ impl Staging {
             let mut from: BTreeSet<_> = before.waypoints.difference(&after.waypoints).cloned().collect();
             match self.moves.get_mut(name) {
                 Some(known) if known.phase < Phase::Binding && known.to == to => continue,
-                Some(known) => from.append(&mut known.from),
+                // One that lingers may be the one that comes back.
+                Some(known) => from.extend(known.from.difference(&after.waypoints).cloned()),
                 None => {}
             }
             let namespace = if new.is_some() { after.namespace } else { before.namespace };
@@ -168,18 +184,19 @@ impl Staging {
             self.moves.insert(name.clone(), begun);
         }
         // Taken back before it was told.
-        self.moves.retain(|name, one| one.phase == Phase::Binding || differing.contains(name));
+        self.moves.retain(|name, one| one.phase >= Phase::Binding || differing.contains(name));
         let Self { target, told, moves, .. } = self;
         for one in moves.values_mut().filter(|one| one.phase == Phase::Waypoints) {
             one.concern(told, target);
         }
     }
 
-    /// Tells the target but for what is held back. Its generation counts as told only without that.
+    /// Tells the target but for what is held back. Its generation counts as told only without that; what merely lingers is
+    /// in nobody's way.
     fn publish(&mut self) {
         let mut next = Snapshot::clone(&self.target);
         next.step = self.told.step + 1;
-        if !self.moves.is_empty() {
+        if self.moves.values().any(|one| one.phase < Phase::Linger) {
             next.generation = self.told.generation;
         }
         for (name, one) in &self.moves {
@@ -197,16 +214,20 @@ impl Move {
         (since, until): (u64, Instant),
     ) -> Self {
         let (authorizations, workloads) = (BTreeSet::new(), BTreeSet::new());
-        Self { namespace, from, to, phase: Phase::Waypoints, since, until, authorizations, workloads }
+        let (phase, leaving) = (Phase::Waypoints, Leaving::default());
+        Self { namespace, from, to, phase, since, until, authorizations, workloads, leaving }
     }
 
     /// What follows, without the steps that have nothing to tell.
     fn next(&self) -> Option<Phase> {
         match self.phase {
-            Phase::Waypoints if !self.authorizations.is_empty() => Some(Phase::Authorizations),
+            Phase::Waypoints if !self.authorizations.is_empty() || !self.leaving.is_empty() => {
+                Some(Phase::Authorizations)
+            }
             Phase::Waypoints | Phase::Authorizations if !self.workloads.is_empty() => Some(Phase::Workloads),
             Phase::Waypoints | Phase::Authorizations | Phase::Workloads => Some(Phase::Binding),
-            Phase::Binding => None,
+            Phase::Binding if !self.from.is_empty() => Some(Phase::Linger),
+            Phase::Binding | Phase::Linger => None,
         }
     }
 
@@ -218,32 +239,40 @@ impl Move {
                     self.to.iter().all(|gateway| answered(slowest.waypoints.get(&**gateway).copied()))
                 }
                 Phase::Authorizations | Phase::Workloads | Phase::Binding => answered(slowest.ztunnel),
+                Phase::Linger => false,
             }
     }
 
     /// An Authorization of its namespace changes because of it when it names its waypoints more often or less often than
-    /// before; a Workload does when it names such an Authorization.
+    /// before; a Workload does when it names such an Authorization, or no longer names one that lets in whom it leaves.
     fn concern(&mut self, told: &Snapshot, target: &Snapshot) {
-        let gateways = self.from.iter().chain(&self.to);
         let find = |gateway: &Arc<str>| target.waypoints.get(gateway).or_else(|| told.waypoints.get(gateway));
-        let principals: Vec<String> = gateways.filter_map(find).map(|own| principal(own)).collect();
+        let suffixes = |gateways: &BTreeSet<Arc<str>>| -> Vec<String> {
+            gateways.iter().filter_map(find).map(|own| principal(own)).collect()
+        };
+        let (from, all) = (suffixes(&self.from), suffixes(&self.from.union(&self.to).cloned().collect()));
         let prefix = format!("{}/", self.namespace);
         for item in told.authorizations.diff(&target.authorizations) {
             let (name, old, new) = sides(item);
-            let names = |one: Option<&Arc<Resource>>| mentions(one, &principals);
-            if name.starts_with(&prefix) && names(old) != names(new) {
+            if name.starts_with(&prefix) && mentions(old, &all) != mentions(new, &all) {
                 self.authorizations.insert(name.clone());
+                self.leaving.lose(&from, old, new);
             }
-        }
-        if self.authorizations.is_empty() {
-            return;
         }
         for item in told.addresses.diff(&target.addresses) {
             let (name, old, new) = sides(item);
-            let (before, after) = (Binding::of(old).policies, Binding::of(new).policies);
-            if new.is_some()
-                && before.symmetric_difference(&after).any(|one| self.authorizations.contains(&**one))
-            {
+            let (before, after) = (Binding::of(old), Binding::of(new));
+            if new.is_none() || before.namespace != self.namespace {
+                continue;
+            }
+            for policy in before.policies.difference(&after.policies) {
+                let loses = self.leaving.lose(&from, told.authorizations.get(policy.as_str()), None);
+                if loses {
+                    self.workloads.insert(name.clone());
+                }
+            }
+            let mut turned = before.policies.symmetric_difference(&after.policies);
+            if turned.any(|policy| self.authorizations.contains(&**policy)) {
                 self.workloads.insert(name.clone());
             }
         }
@@ -255,6 +284,9 @@ impl Move {
             if self.phase == Phase::Waypoints || !next.authorizations.contains_key(name) {
                 keep(name, &told.authorizations, &mut next.authorizations);
             }
+        }
+        if self.phase > Phase::Waypoints {
+            self.leaving.stay(&mut next.authorizations);
         }
         for name in self.workloads.iter().filter(|_| self.phase < Phase::Workloads) {
             keep(name, &told.addresses, &mut next.addresses);

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ambit_lab::manifest::parse;
-use ambit_lab::{Lab, LabOptions, Manifests, PodHandle};
+use ambit_lab::{Component, Lab, LabOptions, Manifests, PodHandle};
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Check, check, output};
 
@@ -41,6 +41,7 @@ fn main() -> std::process::ExitCode {
         }),
         Trial::test("ten_thousand_connections_are_spread_evenly", spread),
         Trial::test("an_unready_pod_gets_nothing_until_it_is_ready", unready),
+        Trial::test("a_pod_that_does_not_listen_costs_no_connection", deaf),
     ];
     if let Some(folder) = std::env::var_os("AMBIT_GUIDES") {
         trials
@@ -252,7 +253,7 @@ fn unready() -> Check {
     lab.settled()?;
     let client = lab.pod("even/client")?;
     let pods = lab.pods("even/probed");
-    let before = ask(&lab, &client, REQUESTS)?;
+    let before = ask(&lab, &client, "probed", REQUESTS)?;
     check(before.len() == pods.len(), || format!("before: {before:?}"))?;
 
     let one = &pods[0];
@@ -261,7 +262,7 @@ fn unready() -> Check {
     output(&lab, &client, &["curl", "-sS", "-m", "5", &tell("unready")])?;
     lab.wait_readiness(&name, false, Duration::from_secs(10))?;
     lab.settled()?;
-    let during = ask(&lab, &client, REQUESTS)?;
+    let during = ask(&lab, &client, "probed", REQUESTS)?;
     println!("{REQUESTS} requests before {before:?}, while {} was unready {during:?}", one.name);
     check(!during.contains_key(&one.name), || format!("{} was unready and got {during:?}", one.name))?;
     check(during.len() == pods.len() - 1, || format!("during: {during:?}"))?;
@@ -270,14 +271,40 @@ fn unready() -> Check {
     output(&lab, &client, &["curl", "-sS", "-m", "5", &tell("ready")])?;
     lab.wait_readiness(&name, true, Duration::from_secs(10))?;
     lab.settled()?;
-    let after = ask(&lab, &client, REQUESTS)?;
+    let after = ask(&lab, &client, "probed", REQUESTS)?;
     println!("ready again: {after:?}");
     check(after.len() == pods.len(), || format!("after: {after:?}"))
 }
 
+/// One endpoint of four refuses connections: its ztunnel says so, and the caller's asks another one.
+fn deaf() -> Check {
+    let lab = Lab::up(support::named(LabOptions::inline(EVEN)))?;
+    lab.settled()?;
+    let client = lab.pod("even/client")?;
+    let counted = || -> Result<f64, Failed> {
+        let ztunnel = Component::Ztunnel(client.node);
+        Ok(lab.metrics(ztunnel)?.sum("ambit_connect_retries_total", &[]))
+    };
+    let before = counted()?;
+    let answered = ask(&lab, &client, "half", REQUESTS)?;
+    let again = counted()? - before;
+    println!("{REQUESTS} requests: {answered:?}, and {again} tried again");
+    check(answered.values().sum::<usize>() == REQUESTS, || format!("{answered:?}"))?;
+    check(again >= 1.0, || "nobody met the pod that does not listen".to_owned())?;
+    // Control: its own address has no other endpoint.
+    let to = (client.address.v4, 8080).into();
+    let asked = lab.in_pod(&client, move || ambit_lab::http::request("GET", to, "/", Duration::from_secs(5)));
+    check(asked.is_err(), || format!("{asked:?}"))
+}
+
 /// How many of some requests each pod answered.
-fn ask(lab: &Lab, client: &PodHandle, times: usize) -> Result<BTreeMap<String, usize>, Failed> {
-    let to = lab.service("even/probed")?.ok_or("the Service has no address")?.v4;
+fn ask(
+    lab: &Lab,
+    client: &PodHandle,
+    service: &str,
+    times: usize,
+) -> Result<BTreeMap<String, usize>, Failed> {
+    let to = lab.service(&format!("even/{service}"))?.ok_or("the Service has no address")?.v4;
     let answers = lab.in_pod(client, move || {
         let ask = |_| ambit_lab::http::request("GET", (to, 80).into(), "/", Duration::from_secs(5));
         (0..times).map(ask).collect::<std::io::Result<Vec<_>>>()

@@ -30,6 +30,7 @@ use tracing::{error, info, warn};
 use crate::arrive::{self, Door};
 use crate::balance::cluster::Clusters;
 use crate::clusters::Balancers;
+use crate::detach::Footings;
 use crate::mesh::{Mesh, Open, Own, World};
 use crate::report::Reporting;
 use crate::report::metrics::Report;
@@ -197,6 +198,7 @@ async fn establish_worlds(mesh: &Arc<Mesh>, reporting: &Reporting) {
         let reporting = reporting.clone();
         let establish = move || async move {
             let tunnels = Pool::new(index, directory, own.hbone.clone());
+            let footings = Footings::new(own.clone());
             let dialler = match Dialler::new(own, tunnels) {
                 Ok(dialler) => dialler,
                 Err(cause) => {
@@ -208,6 +210,7 @@ async fn establish_worlds(mesh: &Arc<Mesh>, reporting: &Reporting) {
                 upstream: upstream::Pool::new(dialler),
                 balancers: Balancers::new(clusters),
                 changes: Rc::default(),
+                footings,
                 report: reporting.reporter(index),
             };
             spawn_local("changes", watch::follow(view, world.establish()));

@@ -12,7 +12,7 @@ use ambit_api::labels::Party;
 use ambit_api::route::Client;
 use ambit_api::service::ServiceKey;
 use ambit_api::workload::Uid;
-use ambit_discovery::resolve::waypoint::{Behind, Here, NotTaken};
+use ambit_discovery::resolve::waypoint::{Behind, Here, NotTaken, Standing};
 use ambit_discovery::view::Snapshot;
 use ambit_process::spawn::spawn_local;
 use ambit_transport::addr::ClientAddr;
@@ -22,6 +22,7 @@ use ambit_transport::socket::{self, Listener};
 use ambit_transport::tls;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 use crate::mesh::{Mesh, Opened, World};
@@ -47,10 +48,12 @@ pub struct Arrival {
     pub caller: RefCell<Option<(Arc<Snapshot>, Arc<Client>)>>,
     /// The same for metrics.
     pub source: RefCell<Option<(Arc<Snapshot>, Arc<Party>)>>,
+    /// Whether we stand before what was dialled.
+    pub standing: watch::Receiver<Standing>,
 }
 
 /// What a dialled address means here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// A Service this waypoint stands before.
     Service(ServiceKey),
@@ -175,6 +178,7 @@ async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>)
     let Ok(stream) = ask.respond.accept(HeaderMap::new()) else {
         return;
     };
+    let standing = world.footings.follow(&bound, &mesh.view.load());
     let arrival = Arrival {
         mesh,
         world,
@@ -184,6 +188,7 @@ async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>)
         bound,
         caller: RefCell::default(),
         source: RefCell::default(),
+        standing,
     };
     open(stream, declared, Rc::new(arrival)).await;
 }
@@ -207,15 +212,18 @@ async fn plain(
     world: Rc<World>,
 ) {
     let Ok(dialled) = stream.local_addr() else { return };
+    let bound = Bound::Listener(port);
+    let standing = world.footings.follow(&bound, &mesh.view.load());
     let arrival = Arrival {
         mesh,
         world,
         client: client.get(),
         identity: None,
         dialled: SocketAddr::new(dialled.ip().to_canonical(), port),
-        bound: Bound::Listener(port),
+        bound,
         caller: RefCell::default(),
         source: RefCell::default(),
+        standing,
     };
     let spoken = tokio::select! {
         spoken = sniff::socket(stream) => spoken,

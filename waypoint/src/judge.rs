@@ -12,6 +12,7 @@ use ambit_api::reason::Reason;
 use ambit_api::route::{Backend, HttpRule};
 use ambit_api::waypoint::decide::{self, Dialled};
 use ambit_api::workload::Uid;
+use ambit_discovery::resolve::waypoint::Standing;
 use ambit_discovery::view::Snapshot;
 use http::HeaderValue;
 use http::uri::PathAndQuery;
@@ -106,8 +107,8 @@ pub fn facts<'a>(arrival: &'a Arrival, destination: SocketAddr, request: Option<
     }
 }
 
-/// What was dialled, by the configuration at hand. A service that was withdrawn meanwhile has no T any more that we
-/// could know, so nothing passes.
+/// What was dialled, by the configuration at hand. We are told of a service for a while after callers are led past us; from
+/// then on nobody can say by which T to judge what is left, so nothing passes.
 pub fn dialled<'s>(snapshot: &'s Snapshot, arrival: &Arrival) -> Result<Dialled<'s>, Denied> {
     match &arrival.bound {
         Bound::Service(key) => match snapshot.waypoint.services.get(key) {
@@ -208,6 +209,10 @@ impl Verdicts {
             Ok(()) => false,
             Err(denied) => {
                 let arrival = &self.judged.arrival;
+                if *arrival.standing.borrow() == Standing::Gone {
+                    info!(client = %arrival.client, dialled = %arrival.dialled, "what is open is cut: clients are led past us, and nobody tells us its policies any more");
+                    return true;
+                }
                 info!(client = %arrival.client, dialled = %arrival.dialled, denied = denied.explain(), "policy change cuts what is open");
                 true
             }

@@ -11,6 +11,7 @@ pub mod body;
 pub mod changes;
 pub mod client;
 pub mod clusters;
+pub mod detach;
 pub mod dump;
 pub mod endpoint;
 pub mod exchange;

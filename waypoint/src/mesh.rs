@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::balance::cluster::Clusters;
 use crate::changes::Changes;
 use crate::clusters::Balancers;
+use crate::detach::Footings;
 use crate::report::Reporter;
 use crate::settings::{Settings, Times};
 use crate::upstream::Pool;
@@ -81,6 +82,8 @@ pub struct World {
     pub balancers: Balancers,
     /// Changes of the configuration.
     pub changes: Rc<Changes>,
+    /// What its connections were opened for, and whether we stand before it.
+    pub footings: Footings,
     /// What is told about requests and connections.
     pub report: Reporter,
 }

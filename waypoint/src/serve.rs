@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ambit_discovery::resolve::waypoint::Standing;
 use ambit_process::spawn::spawn_local;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
@@ -17,8 +18,8 @@ use tracing::debug;
 
 use crate::arrive::Arrival;
 use crate::body::Answer;
-use crate::exchange;
 use crate::sniff::Spoken;
+use crate::{detach, exchange};
 
 /// What one HTTP/2 stream may send before the endpoint has taken any.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -51,8 +52,8 @@ where
     }
 }
 
-/// Serves one connection until it ends: when the client is done, was idle for too long, or the process drains and the
-/// requests under way are over.
+/// Serves one connection until it ends: when the client is done, was idle for too long, or the process drains (or stands
+/// before what was dialled no longer) and the requests under way are over.
 pub async fn serve<I>(io: I, spoken: Spoken, arrival: Rc<Arrival>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -72,7 +73,8 @@ where
 {
     let mesh = arrival.mesh.clone();
     let data = &mesh.settings.data;
-    let service = service_fn(move |request| handle(request, arrival.clone()));
+    let served = arrival.clone();
+    let service = service_fn(move |request| handle(request, served.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // It runs from the end of the last answer, so it bounds idle connections too.
@@ -85,6 +87,8 @@ where
         biased;
         ended = connection.as_mut() => return ended,
         () = mesh.drain.signalled() => connection.as_mut().graceful_shutdown(),
+        // Until then each answer asks the client to leave: closed between two requests, one would meet the end.
+        () = detach::until(&arrival.standing, &[Standing::Gone]) => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         biased;
@@ -99,7 +103,8 @@ where
 {
     let mesh = arrival.mesh.clone();
     let data = &mesh.settings.data;
-    let service = service_fn(move |request| handle(request, arrival.clone()));
+    let served = arrival.clone();
+    let service = service_fn(move |request| handle(request, served.clone()));
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(data.max_head).unwrap_or(u32::MAX))
@@ -117,6 +122,8 @@ where
         biased;
         ended = connection.as_mut() => return ended,
         () = mesh.drain.signalled() => connection.as_mut().graceful_shutdown(),
+        // No request is lost by it: the client is told which of its own were taken.
+        () = detach::until(&arrival.standing, &[Standing::Leaving, Standing::Gone]) => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         biased;
@@ -127,11 +134,11 @@ where
 
 async fn handle(request: Request<Incoming>, arrival: Rc<Arrival>) -> Result<Response<Answer>, Infallible> {
     let version = request.version();
-    let mesh = arrival.mesh.clone();
+    let connection = arrival.clone();
     let mut answer = exchange::exchange(request, arrival).await;
     // What a connection may carry is between the two of its ends; hyper adds what ours with the client needs.
     *answer.version_mut() = version;
-    if mesh.is_leaving()
+    if (connection.mesh.is_leaving() || *connection.standing.borrow() != Standing::Before)
         && version < Version::HTTP_2
         && answer.status() != http::StatusCode::SWITCHING_PROTOCOLS
     {

@@ -22,7 +22,10 @@ pub async fn follow(view: View, world: Rc<World>) {
     loop {
         tokio::select! {
             next = changed.changed() => match next {
-                Ok(()) => world.changes.announce(),
+                Ok(()) => {
+                    world.footings.look(&view.load());
+                    world.changes.announce();
+                }
                 // The writer is gone: nothing will change any more.
                 Err(_) => break,
             },

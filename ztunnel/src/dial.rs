@@ -19,6 +19,9 @@ use crate::headers;
 use crate::mesh::{Mesh, World};
 use crate::pods::Pod;
 
+/// How a proxy answers a CONNECT that it cannot serve, though another one may.
+const UNAVAILABLE: u16 = 503;
+
 /// Where a connection comes from.
 pub struct Origin {
     /// The pod it leaves.
@@ -65,6 +68,12 @@ impl DialFailed {
             Self::Tunnel(failed) => failed.reason(TunnelFailed::reason),
             Self::NoCertificate(_) => Reason::NoCertificate,
         }
+    }
+
+    /// Whether another endpoint may be tried: this one has seen no byte of the application. A proxy before it that answers
+    /// 503 cannot reach it, or takes no more; any other answer is about who asks and what for.
+    pub fn retryable(&self) -> bool {
+        self.reason().retryable() || self.refused() == Some(UNAVAILABLE)
     }
 
     /// The status of a CONNECT that was refused, for the log.
@@ -140,4 +149,33 @@ pub async fn certificate(pod: &Pod, mesh: &Mesh) -> Result<Arc<Held>, DialFailed
     let waited = tokio::time::timeout(mesh.settings.data.times.configuration_wait, usable).await;
     let held = waited.ok().and_then(Result::ok).and_then(|state| state.usable_at(SystemTime::now()).cloned());
     held.ok_or_else(|| DialFailed::NoCertificate(pod.identity.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn another_endpoint_is_tried_when_this_one_cannot_and_not_when_it_will_not() {
+        let refused = |status| ConnectError::Refused(StatusCode::from_u16(status).expect("a status"));
+        let table = [
+            (refused(503), true),
+            (refused(401), false),
+            (refused(400), false),
+            (refused(404), false),
+            (ConnectError::TimedOut(Duration::ZERO), true),
+            (ConnectError::TunnelClosed, true),
+            (ConnectError::Invalid(String::new()), false),
+        ];
+        for (cause, expected) in table {
+            let text = cause.to_string();
+            let failed = DialFailed::Tunnel(OpenError::Connect(cause));
+            assert_eq!(failed.retryable(), expected, "{text}");
+        }
+        assert!(!DialFailed::NoCertificate(String::new()).retryable());
+    }
 }

@@ -173,7 +173,7 @@ impl Journey {
                 Ok(far) => return Ok(far),
                 Err(failed) => failed,
             };
-            let Some(endpoint) = hop.endpoint().filter(|_| failed.reason().retryable()) else {
+            let Some(endpoint) = hop.endpoint().filter(|_| failed.retryable()) else {
                 return Err(failed.into());
             };
             tried.push(endpoint.clone());

@@ -24,6 +24,15 @@ const IMAGE: &str = "ambit/waypoint";
 const USER: u32 = 1337;
 /// Where a waypoint says that it is ready.
 const STATUS_PORT: u16 = 15021;
+/// How often a replica is asked whether it is ready, in seconds, and after how many failures in a row it counts as not: one
+/// that hangs gets no new connections four seconds later.
+const READINESS: (u32, u32) = (2, 2);
+/// Until it was ready once it is asked every second; it is started anew when it was not for ten minutes, since without a
+/// controller it cannot be, and starting anew brings none.
+const STARTUP: (u32, u32) = (1, 600);
+/// On a Gateway (or among its `infrastructure` annotations): which replicas callers choose. They prefer those of their own
+/// zone unless it says otherwise.
+const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// Keys of Gateway API itself are never copied to what is deployed.
 const RESERVED: &str = "gateway.networking.k8s.io/";
 /// What `kubectl apply` remembers is about the Gateway alone.
@@ -116,16 +125,18 @@ fn deployed(key: &Key, gateway: &Gateway, waypoint: &Waypoint, replicas: u32) ->
     });
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata });
     let selector = json!({ (GATEWAY_NAME): key.name });
-    let service = json!({
+    let mut service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": metadata,
         "spec": {
             "type": "ClusterIP",
             "selector": selector,
             "ipFamilyPolicy": "PreferDualStack",
-            "trafficDistribution": "PreferClose",
             "ports": ports(waypoint),
         },
     });
+    if !annotations.contains_key(TRAFFIC_DISTRIBUTION) {
+        service["spec"]["trafficDistribution"] = "PreferClose".into();
+    }
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
         "spec": {
@@ -164,7 +175,10 @@ fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<Stri
     ] {
         annotations.insert(name.to_owned(), value.into());
     }
-    let probe = json!({ "httpGet": { "path": "/healthz/ready", "port": STATUS_PORT } });
+    let probe = |(period, failures): (u32, u32)| {
+        let get = json!({ "path": "/healthz/ready", "port": STATUS_PORT });
+        json!({ "httpGet": get, "periodSeconds": period, "failureThreshold": failures })
+    };
     json!({
         "metadata": { "labels": labels, "annotations": annotations },
         "spec": {
@@ -177,7 +191,8 @@ fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<Stri
                     { "name": "status-port", "containerPort": STATUS_PORT, "protocol": "TCP" },
                     { "name": "mesh", "containerPort": PORT, "protocol": "TCP" },
                 ],
-                "readinessProbe": probe,
+                "startupProbe": probe(STARTUP),
+                "readinessProbe": probe(READINESS),
                 "securityContext": {
                     "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
                     "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
@@ -218,4 +233,51 @@ fn copied(
             && key.as_str() != MANAGED
     });
     kept.map(|(key, value)| (key.clone(), value.as_str().into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ambit_api::identity::{Identity, TrustDomain};
+
+    use super::*;
+
+    fn manifests(annotations: &[(&str, &str)]) -> [(Kind, Value); 3] {
+        let mut gateway = Gateway::default();
+        for (name, value) in annotations {
+            gateway.meta.annotations.insert((*name).to_owned(), (*value).to_owned());
+        }
+        let waypoint = Waypoint {
+            identity: Identity::new(&TrustDomain::default(), "a", "wp").expect("an identity"),
+            class: "ambit-waypoint".to_owned(),
+            uid: "u".to_owned(),
+            serves: Default::default(),
+            admits: Default::default(),
+            plain: Default::default(),
+            readiness: Default::default(),
+        };
+        deployed(&Key::new("a", "wp"), &gateway, &waypoint, 3)
+    }
+
+    #[test]
+    fn a_replica_that_hangs_is_soon_not_ready_and_one_that_starts_has_time() {
+        let [_, (_, deployment), _] = manifests(&[]);
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let times = |probe: &str| {
+            let number = |field: &str| container[probe][field].as_u64().expect("a number");
+            number("periodSeconds") * number("failureThreshold")
+        };
+        assert_eq!((times("readinessProbe"), times("startupProbe")), (4, 600));
+        assert_eq!(container["readinessProbe"]["httpGet"], container["startupProbe"]["httpGet"]);
+    }
+
+    #[test]
+    fn callers_prefer_replicas_of_their_zone_unless_the_gateway_says_otherwise() {
+        let distribution = |annotations| {
+            let [_, _, (_, service)] = manifests(annotations);
+            let said = service["metadata"]["annotations"][TRAFFIC_DISTRIBUTION].clone();
+            (service["spec"]["trafficDistribution"].clone(), said)
+        };
+        assert_eq!(distribution(&[]), ("PreferClose".into(), Value::Null));
+        assert_eq!(distribution(&[(TRAFFIC_DISTRIBUTION, "Any")]), (Value::Null, "Any".into()));
+    }
 }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ambit_lab::Component;
+use ambit_lab::load::{Connections, Live, Load, Outcome, Protocol};
 use ambit_lab::stream::Stream;
 use libtest_mimic::Failed;
 
@@ -16,6 +17,8 @@ use crate::support::{Check, check};
 const LABEL: &str = "istio.io/use-waypoint";
 const ONLY_ALICE: &str =
     "shop/t: T(bare), action: ALLOW, rules: [{from: [{source: {serviceAccounts: [alice]}}]}]";
+/// How long a waypoint serves what was under way when it was detached.
+const LINGER: Duration = Duration::from_secs(10);
 /// Within this a change must have acted.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,16 +74,16 @@ fn good(probe: &Probe) -> bool {
     probe.met == Met::Status(200)
 }
 
-/// While a waypoint and then a policy come, alice is never refused, and bob never let through again once he was refused;
-/// when both have gone he is let through again.
+/// While a waypoint and then a policy come and go again at once, alice is never refused; bob is never let through again once
+/// he was refused, until they have gone, and never refused once they have.
 pub(crate) fn attach(shop: &Shop) -> Check {
-    const EACH: usize = 120;
+    const EACH: usize = 40;
+    let alice = ["alice GET bare/", "alice GET bare/again"].map(|call| Prober::start(shop, call));
+    let alice: Vec<Prober> = alice.into_iter().collect::<Result<_, _>>()?;
     let (mut probes, mut refused) = (0, 0);
-    for turn in 0..2 {
-        let callers = ["alice GET bare/", "alice GET bare/again", "bob GET bare/"];
-        let callers: Vec<_> =
-            callers.into_iter().map(|call| Prober::start(shop, call)).collect::<Result<_, _>>()?;
-        let more = || callers.iter().try_for_each(|caller| caller.more(EACH / 3));
+    for turn in 0..3 {
+        let bob = Prober::start(shop, "bob GET bare/")?;
+        let more = || alice.iter().chain([&bob]).try_for_each(|caller| caller.more(EACH));
         more()?;
         shop.mark(("svc", "shop/bare"), "labels", LABEL, Some("waypoint"))?;
         shop.lab.settled()?;
@@ -89,30 +92,123 @@ pub(crate) fn attach(shop: &Shop) -> Check {
         shop.lab.settled()?;
         let attached = Instant::now();
         more()?;
-        let made = callers.into_iter().map(Prober::finish).collect::<Result<Vec<_>, _>>()?;
-        let [alice @ .., bob] = made.as_slice() else { return Err("nobody called".into()) };
-        let failed: Vec<_> =
-            alice.iter().flatten().filter(|probe| !good(probe)).map(|probe| &probe.met).collect();
-        check(failed.is_empty(), || format!("turn {turn}: {} of alice's failed: {failed:?}", failed.len()))?;
-        let first = bob.iter().find(|probe| !good(probe)).map(|probe| probe.ended).ok_or("never refused")?;
-        let late = bob.iter().filter(|probe| good(probe) && probe.begun > first.min(attached)).count();
+        let all = bob.finish()?;
+        let first = all.iter().find(|probe| !good(probe)).map(|probe| probe.ended).ok_or("never refused")?;
+        let late = all.iter().filter(|probe| good(probe) && probe.begun > first.min(attached)).count();
         check(late == 0, || {
             format!("turn {turn}: bob was let through {late} times after he had been refused")
         })?;
-        probes += made.iter().map(Vec::len).sum::<usize>();
-        refused += bob.iter().filter(|probe| !good(probe)).count();
+        (probes, refused) = (probes + all.len(), refused + all.iter().filter(|probe| !good(probe)).count());
         let bob = Prober::start(shop, "bob GET bare/")?;
-        bob.more(EACH / 3)?;
+        bob.more(EACH)?;
         shop.clear()?;
         let detached = Instant::now();
-        bob.more(EACH / 3)?;
-        let bob = bob.finish()?;
-        let late = bob.iter().filter(|probe| !good(probe) && probe.begun > detached).count();
+        bob.more(EACH)?;
+        let all = bob.finish()?;
+        let late = all.iter().filter(|probe| !good(probe) && probe.begun > detached).count();
         check(late == 0, || format!("turn {turn}: bob was refused {late} times after the policy was gone"))?;
-        probes += bob.len();
+        probes += all.len();
+    }
+    for caller in alice {
+        let all = caller.finish()?;
+        let failed: Vec<_> = all.iter().filter(|probe| !good(probe)).map(|probe| &probe.met).collect();
+        check(failed.is_empty(), || {
+            format!("{} of {} of alice's failed: {failed:?}", failed.len(), all.len())
+        })?;
+        probes += all.len();
     }
     println!("{probes} calls, {refused} of them bob's and refused, none of alice's");
     check(probes >= 1000, || format!("only {probes} calls"))
+}
+
+/// Clients that keep their connections through the waypoint, with policies of both kinds: T goes with the waypoint and S
+/// stays. None of their requests fails; they soon go past it, and what stays open ends when it has forgotten them.
+pub(crate) fn detach(shop: &Shop) -> Check {
+    shop.mark(("svc", "shop/bare"), "labels", LABEL, Some("waypoint"))?;
+    shop.put(ONLY_ALICE)?;
+    shop.put("shop/s: S(bare), action: ALLOW, rules: [{from: [{source: {serviceAccounts: [alice]}}]}]")?;
+    shop.lab.settled()?;
+    let kept = [Protocol::Http1, Protocol::H2c].map(|protocol| Kept::start(shop, protocol));
+    let kept: Vec<Kept> = kept.into_iter().collect::<Result<_, _>>()?;
+    let open = streams(shop, &["alice WS bare/socket", "alice GRPC bare/"])?;
+    let more = |count| kept.iter().try_for_each(|load| load.more(count));
+    more(40)?;
+    let before = passed(shop)?;
+    more(40)?;
+    check(passed(shop)? > before, || "nothing goes through the waypoint".to_owned())?;
+    shop.remove("shop/t")?;
+    shop.mark(("svc", "shop/bare"), "labels", LABEL, None)?;
+    shop.lab.settled()?;
+    let detached = Instant::now();
+    go_on(&open)?;
+    more(40)?;
+    let before = passed(shop)?;
+    more(40)?;
+    let late = passed(shop)? - before;
+    check(late == 0.0, || format!("{late} requests still went through the waypoint"))?;
+    // What has not ended by itself is cut once the waypoint is told of its policies no more.
+    for (call, stream) in &open {
+        while !stream.broken() {
+            check(detached.elapsed() < LINGER + 2 * SECOND, || format!("{call} still lives"))?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let took = detached.elapsed();
+    println!("past the waypoint at once; what stayed open was cut after {took:?}");
+    check(took > LINGER - 2 * SECOND, || format!("cut after {took:?}"))?;
+    more(40)?;
+    let sent = kept.into_iter().map(Kept::finish).sum::<Result<u64, Failed>>()?;
+    println!("{sent} requests on kept connections, none failed");
+    shop.calls(&["alice GET bare/ = 200", "bob GET bare/ = l4 shop/s"])
+}
+
+/// A load of alice's on connections that are replaced only when the other side asks for it: HTTP/1.1 by an answer, HTTP/2
+/// between two requests.
+struct Kept {
+    protocol: Protocol,
+    live: Arc<Live>,
+    thread: JoinHandle<std::io::Result<Outcome>>,
+}
+
+impl Kept {
+    fn start(shop: &Shop, protocol: Protocol) -> Result<Self, Failed> {
+        let asked = Asked::read(&shop.lab, "alice GET bare/")?;
+        let mut load = Load::new(asked.to);
+        load.connections = match protocol {
+            Protocol::Http1 => Connections::Kept,
+            Protocol::H2c | Protocol::Grpc => Connections::Replaced,
+        };
+        (load.protocol, load.rate, load.width, load.time) = (protocol, Some(200.0), 4, 4 * PATIENCE);
+        let live = Arc::clone(&load.live);
+        Ok(Kept { protocol, live, thread: shop.lab.thread_in(&asked.from, move || load.run()) })
+    }
+
+    /// Waits for this many more answers.
+    fn more(&self, count: u64) -> Check {
+        let (start, goal) = (Instant::now(), self.live.good() + count);
+        while self.live.good() < goal {
+            let failures = self.live.failures();
+            check(start.elapsed() < PATIENCE && failures.is_empty(), || {
+                format!("{:?}: {} more, then {failures:?}", self.protocol, self.live.good() + count - goal)
+            })?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// The number of its requests, none of which failed.
+    fn finish(self) -> Result<u64, Failed> {
+        self.live.stop();
+        let outcome = self.thread.join().map_err(|_panic| "the load failed")??;
+        check(outcome.good == outcome.sent, || format!("{:?}: {outcome:?}", self.protocol))?;
+        Ok(outcome.sent)
+    }
+}
+
+/// Requests that the waypoint has answered.
+fn passed(shop: &Shop) -> Result<f64, Failed> {
+    let waypoint = shop.lab.waypoints().into_iter().next().ok_or("no waypoint")?;
+    Ok(shop.lab.pod_metrics(&waypoint)?.sum("istio_requests_total", &[]))
 }
 
 /// Label and policy at once: who is forbidden is let through no more from the first refusal on, and who is permitted is
@@ -137,14 +233,18 @@ pub(crate) fn at_once(shop: &Shop) -> Check {
     check(after == 0, || format!("alice was refused {after} times once it had settled"))
 }
 
-/// Every kind of thing that stays open, of somebody's.
-fn streams(shop: &Shop, who: &str) -> Result<Vec<(String, Stream)>, Failed> {
-    let calls = [format!("{who} TCP web:9090/"), format!("{who} WS web/socket"), format!("{who} GRPC web/")];
-    let open = |call: String| {
-        let stream = Asked::read(&shop.lab, &call)?.open(&shop.lab);
-        Ok((call.clone(), stream.map_err(|error| format!("{call}: {error}"))?))
+/// Opens what stays open.
+fn streams(shop: &Shop, calls: &[impl AsRef<str>]) -> Result<Vec<(String, Stream)>, Failed> {
+    let open = |call: &str| {
+        let stream = Asked::read(&shop.lab, call)?.open(&shop.lab);
+        Ok((call.to_owned(), stream.map_err(|error| format!("{call}: {error}"))?))
     };
-    calls.into_iter().map(open).collect()
+    calls.iter().map(|call| open(call.as_ref())).collect()
+}
+
+/// Every kind of that, of somebody's.
+fn every(who: &str) -> [String; 3] {
+    [format!("{who} TCP web:9090/"), format!("{who} WS web/socket"), format!("{who} GRPC web/")]
 }
 
 fn go_on(streams: &[(String, Stream)]) -> Check {
@@ -184,9 +284,9 @@ const CUTS: &[(&str, &[&str])] = &[
 ];
 
 pub(crate) fn open(shop: &Shop) -> Check {
-    let stay = streams(shop, "alice")?;
+    let stay = streams(shop, &every("alice"))?;
     for (what, policies) in CUTS {
-        let cut = streams(shop, "bob")?;
+        let cut = streams(shop, &every("bob"))?;
         go_on(&cut)?;
         policies.iter().try_for_each(|policy| shop.put(policy))?;
         let since = Instant::now();
@@ -204,7 +304,7 @@ pub(crate) fn open(shop: &Shop) -> Check {
         go_on(&stay)?;
         shop.calls(&["alice GET web/ = 200"])?;
         shop.clear()?;
-        for (call, stream) in streams(shop, "bob")? {
+        for (call, stream) in streams(shop, &every("bob"))? {
             stream.finish().map_err(|error| format!("{call}, permitted again: {error}"))?;
         }
     }

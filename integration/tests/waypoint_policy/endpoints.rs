@@ -134,3 +134,30 @@ pub(crate) fn workload(shop: &Shop) -> Check {
         "dave GET web-1:5678/ = l4 shop/s",
     ])
 }
+
+/// Two Services lead one number to different ports of a pod (rule 8): an ALLOW takes it literally, a DENY takes both.
+pub(crate) fn ambiguous(shop: &Shop) -> Check {
+    shop.put("Service shop/twin: selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8081}]")?;
+    let open = ["alice GET web/ = 200", "alice GET twin/ = 200", "alice GET web-1:8081/ = 200"];
+    shop.comes_to("the other Service", &open)?;
+    let rule = "rules: [{to: [{operation: {ports: ['80']}}]}]";
+    shop.put(&format!("shop/s: S(web), action: ALLOW, {rule}"))?;
+    shop.lab.settled()?;
+    shop.calls(&[
+        "alice GET web/ = S shop/s attribute=ports",
+        "alice GET twin/ = l4 shop/s attribute=ports",
+        "alice GET web-1:5678/ = l4 shop/s attribute=ports",
+    ])?;
+    shop.put(&format!("shop/s: S(web), action: DENY, {rule}"))?;
+    shop.lab.settled()?;
+    shop.calls(&[
+        "alice GET web/ = S shop/s rule=0",
+        "alice GET twin/ = l4 shop/s",
+        "alice GET web-1:5678/ = l4 shop/s",
+        "alice TCP web:9090/ = echo",
+    ])?;
+    let (status, message) =
+        shop.condition(("AuthorizationPolicy", "shop/s"), ("Enforced", "AmbiguousPorts"))?;
+    println!("Enforced={status} {message}");
+    check(status == "True" && message.contains("80"), || message)
+}

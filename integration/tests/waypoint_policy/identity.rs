@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::controller::{Controller, claims};
 use crate::hbone::{Met, Try};
-use crate::judged::PATIENCE;
+use crate::judged::{Marks, PATIENCE};
 use crate::shop::Shop;
 use crate::support::{Check, check};
 
@@ -66,6 +66,33 @@ pub(crate) fn strangers(shop: &Shop) -> Check {
         shop.clear()?;
     }
     Ok(())
+}
+
+/// A route of one waypoint leads to a Service behind another (rule 14): its requests go through that one, which sees the
+/// first as their client.
+pub(crate) fn beyond(shop: &Shop) -> Check {
+    shop.put(&format!("Gateway shop/second: gatewayClassName: ambit-waypoint, {LISTENERS}"))?;
+    shop.mark(("svc", "shop/bare"), "labels", "istio.io/use-waypoint", Some("second"))?;
+    let route = "match: [{uri: {prefix: /on}}], route: [{destination: {host: bare}}]";
+    shop.put(&format!(
+        "VirtualService shop/web: hosts: [web], http: [{{{route}}}, {{route: [{{destination: {{host: web}}}}]}}]"
+    ))?;
+    let only = |who| {
+        format!(
+            "shop/t: T(bare), action: ALLOW, rules: [{{from: [{{source: {{serviceAccounts: [{who}]}}}}]}}]"
+        )
+    };
+    shop.put(&only("waypoint"))?;
+    shop.lab.settled()?;
+    shop.comes_to("behind the second waypoint", &["alice GET web/on = 200", "bob GET web/on = 200"])?;
+    shop.calls(&["alice GET web/ = 200", "alice GET bare/ = T shop/t attribute=serviceAccounts"])?;
+    shop.put(&only("alice"))?;
+    shop.lab.settled()?;
+    let marks = Marks::now(&shop.lab);
+    shop.calls(&["alice GET bare/ = 200", "alice GET web/on = 403", "alice GET web/ = 200"])?;
+    let first = shop.lab.waypoints().into_iter().find(|pod| pod.name.starts_with("waypoint"));
+    let address = first.ok_or("no waypoint")?.address.v4;
+    marks.refused(&shop.lab, &[&format!("client={address}:"), "layer=T", "policy=shop/t"])
 }
 
 /// Who gets the waypoint's certificate.

@@ -154,3 +154,19 @@ pub(crate) fn gone(shop: &Shop) -> Check {
     shop.comes_to("back", &["alice GET web/ = 200", "alice GET bare/ = 200"])?;
     shop.calls(&["dave GET web/ = l4 shop/lock~5678"])
 }
+
+/// Pods outside the mesh enforce nothing (rule 14), and the policy says so.
+pub(crate) fn outside(shop: &Shop) -> Check {
+    let rule = "action: DENY, rules: [{from: [{source: {namespaces: [shop]}}]}]";
+    shop.put(&format!("plain/s: {rule}"))?;
+    shop.put(&format!("shop/s: S(bare), {rule}"))?;
+    let condition = |name, reason| shop.condition(("AuthorizationPolicy", name), ("Enforced", reason));
+    let (status, message) = condition("plain/s", "NotEnrolled")?;
+    println!("Enforced={status} {message}");
+    check(status == "False", || message)?;
+    // Control: the same for pods of the mesh.
+    let (status, message) = condition("shop/s", "Ztunnel")?;
+    check(status == "True", || message)?;
+    shop.lab.settled()?;
+    shop.calls(&["alice GET bare/ = l4 shop/s", "dave GET bare/ = 200"])
+}

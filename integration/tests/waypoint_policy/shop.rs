@@ -75,7 +75,7 @@ impl Shop {
         let group = match kind {
             "AuthorizationPolicy" | "PeerAuthentication" => "security.istio.io/v1",
             "Gateway" => "gateway.networking.k8s.io/v1",
-            "Pod" | "ConfigMap" => "v1",
+            "Pod" | "ConfigMap" | "Service" => "v1",
             _ => "networking.istio.io/v1",
         };
         let (annotations, spec) = match spec.strip_prefix("dry-run, ") {
@@ -95,6 +95,13 @@ impl Shop {
             applied.push(entry);
         }
         Ok(())
+    }
+
+    /// Takes back a policy before the others.
+    pub(crate) fn remove(&self, name: &str) -> Check {
+        let mut applied = self.applied.lock().map_err(|_| "poisoned")?;
+        applied.retain(|(kind, other)| kind != "AuthorizationPolicy" || other != name);
+        Ok(self.lab.delete(&[key_of("AuthorizationPolicy", name)])?)
     }
 
     /// `S(web)`, `S(version=v1)`, `T(web,side)` and `{alice}` in full.

@@ -507,6 +507,72 @@ pub(crate) const PLACES: &[Row] = &[
     ),
 ];
 
+/// Policies that call the trust domain by its other name.
+pub(crate) const ALIASES: &[Row] = &[
+    row(
+        "the client, in T",
+        &[
+            "ConfigMap ambit-system/ambit: mesh: 'trustDomainAliases: [old.example]'",
+            "shop/t: T(web), action: ALLOW, rules: [{from: [{source: {principals: [old.example/ns/shop/sa/alice]}}]}]",
+        ],
+        &["alice GET web/ = 200", "bob GET web/ = T shop/t attribute=principals"],
+    ),
+    row(
+        "the client in S, at the ztunnel and at the waypoint",
+        &[
+            "ConfigMap ambit-system/ambit: mesh: 'trustDomainAliases: [old.example]'",
+            "shop/s: S(web), action: DENY, rules: [{from: [{source: {principals: [old.example/ns/shop/sa/bob]}}]}]",
+        ],
+        &["alice GET web/ = 200", "bob GET web/ = S shop/s", "bob GET web-1:5678/ = l4 shop/s"],
+    ),
+    row(
+        "the waypoint in S",
+        &[
+            "ConfigMap ambit-system/ambit: mesh: 'trustDomainAliases: [old.example]'",
+            "shop/s: S(web), action: ALLOW, rules: [{from: [{source: {principals: [old.example/ns/shop/sa/waypoint]}}]}]",
+        ],
+        &["alice GET web/ = 200", "alice GET web-1:5678/ = l4 shop/s"],
+    ),
+    row(
+        "a name that is none of ours",
+        &[
+            "ConfigMap ambit-system/ambit: mesh: 'trustDomainAliases: [old.example]'",
+            "shop/t: T(web), action: ALLOW, rules: [{from: [{source: {principals: [older.example/ns/shop/sa/alice]}}]}]",
+        ],
+        &["alice GET web/ = T shop/t attribute=principals"],
+    ),
+];
+
+/// Who calls without mutual TLS is judged by the ztunnel alone (rule 14), even where the pod takes such calls expressly.
+pub(crate) const PLAIN: &[Row] = &[
+    row(
+        "permitted expressly",
+        &["PeerAuthentication shop/plain: mtls: {mode: PERMISSIVE}"],
+        &["dave GET web/ = 200", "dave GET web-1:5678/ = 200", "alice GET web/ = 200"],
+    ),
+    row(
+        "and refused by a policy with HTTP in it, which nobody can judge there",
+        &[
+            "PeerAuthentication shop/plain: mtls: {mode: PERMISSIVE}",
+            "shop/s: S(web), action: DENY, rules: [{to: [{operation: {methods: [POST]}}]}]",
+        ],
+        &[
+            "dave GET web/ = l4 shop/s",
+            "dave GET web-1:5678/ = l4 shop/s",
+            "alice GET web/ = 200",
+            "alice POST web/ = S shop/s rule=0",
+        ],
+    ),
+    row(
+        "an ALLOW with HTTP in it never matches them",
+        &[
+            "PeerAuthentication shop/plain: mtls: {mode: PERMISSIVE}",
+            "shop/s: S(web), action: ALLOW, rules: [{to: [{operation: {methods: [GET]}}]}]",
+        ],
+        &["dave GET web/ = l4 shop/s", "alice GET web/ = 200"],
+    ),
+];
+
 /// Connections that are no HTTP (rule 16): HTTP attributes cannot be judged.
 pub(crate) const CONNECTIONS: &[Row] = &[
     row(

@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ambit_api::reason::Reason;
+use ambit_api::service::ServiceKey;
 use ambit_api::wire;
 use ambit_api::workload::{Uid, Workload};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use super::waypoint::{Behind, Here, Standing};
 use super::{Ask, Hop, inbound, outbound};
 use crate::view::View;
 use crate::view::tests::{addresses, member, pod, service, svc, workload};
 use crate::view::view;
-use crate::xds::Sink;
+use crate::xds::{Changes, Named, Push, Sink};
 
 const WEB: &str = "shop/web.shop.svc.cluster.local";
 
@@ -184,4 +186,58 @@ fn inbound_targets() {
         let expected = expected.map(|address| address.parse::<SocketAddr>().expect("an address"));
         assert_eq!(target, expected, "{authority:?}");
     }
+}
+
+/// (the waypoint that addresses name before the service, whether the waypoint holds it, how it stands before it, whether its
+/// own requests for it go through another one)
+const STANDING: &[(Option<&str>, bool, Standing, bool)] = &[
+    (Some("waypoint"), true, Standing::Before, false),
+    (None, true, Standing::Leaving, false),
+    // It would be taken for the client there.
+    (Some("other"), true, Standing::Leaving, false),
+    (Some("other"), false, Standing::Gone, true),
+    (Some("waypoint"), false, Standing::Gone, false),
+    (None, false, Standing::Gone, false),
+];
+
+#[test]
+fn a_waypoint_stands_before_what_leads_to_it_until_it_has_forgotten_that() {
+    let mut replica = workload("shop", "waypoint-1", [10, 0, 0, 7]);
+    let front = "shop/waypoint.shop.svc.cluster.local".to_owned();
+    replica.services.insert(front, wire::workload::PortList::default());
+    for (named, held, standing, beyond) in STANDING {
+        let named_by = named.and_then(|name| gateway(&format!("{name}.shop.svc.cluster.local")));
+        let mut web = service("shop", "web", [10, 96, 0, 1]);
+        web.waypoint = named_by.clone();
+        let mut own = workload("shop", "web-1", [10, 0, 0, 1]);
+        own.waypoint = named_by;
+        let (mut writer, view) = view();
+        assert!(writer.apply(addresses(vec![svc(web), pod(own), pod(replica.clone())])).is_empty());
+        let uid = "Kubernetes//Pod/shop/web-1";
+        if *held {
+            let name = "web.shop.svc.cluster.local".to_owned();
+            let service = wire::waypoint::Service {
+                namespace: "shop".to_owned(),
+                hostname: name,
+                ..Default::default()
+            };
+            let workload = wire::waypoint::Workload { uid: uid.to_owned(), ..Default::default() };
+            assert_eq!(writer.apply(Push::Workload(upsert(uid, workload))), []);
+            assert_eq!(writer.apply(Push::Service(upsert(WEB, service))), []);
+        }
+        let snapshot = view.load();
+        let pod = snapshot.workload(&Uid("Kubernetes//Pod/shop/waypoint-1".into())).expect("known");
+        let here = Here { snapshot: &snapshot, pod };
+        let key = ServiceKey::new("shop", "web.shop.svc.cluster.local");
+        let told = (named, held);
+        assert_eq!(here.standing(&Behind::Workload(Uid(uid.into()))), *standing, "{told:?}");
+        assert_eq!(here.standing(&Behind::Service(key.clone())), *standing, "{told:?}");
+        let entry = snapshot.services.get(&key).expect("known");
+        assert_eq!(here.is_beyond(&entry.service), *beyond, "{told:?}");
+    }
+}
+
+fn upsert<T>(name: &str, body: T) -> Changes<T> {
+    let upserts = vec![Named { name: name.to_owned(), body }];
+    Changes { upserts, unreadable: Vec::new(), removed: Vec::new() }
 }

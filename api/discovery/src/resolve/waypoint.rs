@@ -34,6 +34,17 @@ pub enum Behind {
     Workload(Uid),
 }
 
+/// Whether a waypoint stands before what a connection was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It does: callers are led to it.
+    Before,
+    /// Callers are led past it by now; it still has what it takes to serve what is under way.
+    Leaving,
+    /// It knows nothing of it any more.
+    Gone,
+}
+
 /// A CONNECT that a waypoint takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -139,6 +150,29 @@ impl<'a> Here<'a> {
         }
     }
 
+    /// Whether the waypoint stands before something.
+    pub fn standing(&self, behind: &Behind) -> Standing {
+        let known = &self.snapshot.waypoint;
+        let own = |waypoint: &GatewayAddress| self.is_own(waypoint);
+        let (held, named) = match behind {
+            Behind::Service(key) => {
+                let entry = self.snapshot.services.get(key);
+                let named = entry.is_some_and(|entry| waypoints(&entry.service).any(own));
+                (known.services.contains_key(key), named)
+            }
+            Behind::Workload(uid) => {
+                let workload = self.snapshot.workload(uid);
+                let named = workload.is_some_and(|workload| workload.waypoint.as_ref().is_some_and(own));
+                (known.workloads.contains_key(uid), named)
+            }
+        };
+        match (held, named) {
+            (true, true) => Standing::Before,
+            (true, false) => Standing::Leaving,
+            (false, _) => Standing::Gone,
+        }
+    }
+
     /// Where a service, one of its ports and perhaps a subset lead; `None` if there is no such service or subset.
     pub fn backend(
         &self,
@@ -164,11 +198,13 @@ impl<'a> Here<'a> {
         Some(Ok(Backend::Endpoints(endpoints.filter(|(_, chosen)| belongs(chosen.workload)).collect())))
     }
 
-    /// Whether another waypoint stands before a service.
+    /// Whether another waypoint stands before a service. One that follows us there would take us for the client, so what is
+    /// still under way does not go through it.
     pub fn is_beyond(&self, service: &Service) -> bool {
-        let weighted = service.weighted_waypoints.iter().map(|weighted| &weighted.waypoint);
-        let mut named = service.waypoint.iter().chain(weighted).peekable();
-        named.peek().is_some() && !named.any(|waypoint| self.is_own(waypoint))
+        let mut named = waypoints(service).peekable();
+        named.peek().is_some()
+            && !self.snapshot.waypoint.services.contains_key(&service.key)
+            && !named.any(|waypoint| self.is_own(waypoint))
     }
 
     /// The way to the waypoint before a service. It is closed until that can be found (policy.md rule 12).
@@ -185,6 +221,12 @@ impl<'a> Here<'a> {
             Ok(Hop::Plain(_)) | Err(_) => Err(closed()),
         }
     }
+}
+
+/// The waypoints through which callers are led to a service.
+fn waypoints(service: &Service) -> impl Iterator<Item = &GatewayAddress> {
+    let weighted = service.weighted_waypoints.iter().map(|weighted| &weighted.waypoint);
+    service.waypoint.iter().chain(weighted)
 }
 
 /// Who calls, as routes ask for it.

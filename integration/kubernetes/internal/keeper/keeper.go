@@ -2,6 +2,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,40 +133,13 @@ func (k *Keeper) boot(self plan.Node) error {
 	if err := errors.Join(wires.Unplug(self), cgroups.Kill(k.cluster.NodeGroup(self)), cgroups.Remove(k.cluster.NodeGroup(self))); err != nil {
 		return err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	started, err := k.launch(self)
 	if err != nil {
-		return err
-	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
-	defer ours.Close()
-	defer theirs.Close()
-	command := exec.Command("/proc/self/exe", "node")
-	command.ExtraFiles = []*os.File{theirs}
-	command.Stdout, command.Stderr = os.Stdout, os.Stderr
-	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: nodeFlags, Setsid: true, Pdeathsig: syscall.SIGKILL}
-	task, err := command.StdinPipe()
-	if err != nil {
-		return err
-	}
-	if err := command.Start(); err != nil {
 		return fmt.Errorf("%s: %w", self.Name(), err)
 	}
-	started := &running{pid: command.Process.Pid, ended: make(chan struct{})}
-	go func() {
-		err := command.Wait()
-		fmt.Fprintf(os.Stderr, "%s has ended: %v\n", self.Name(), err)
-		close(started.ended)
-	}()
-	err = json.NewEncoder(task).Encode(node.Task{Cluster: k.cluster, Number: self.Number})
+	err = wires.Plug(self, started.pid)
 	if err == nil {
-		err = wires.Plug(self, started.pid)
-	}
-	if err == nil {
-		var connection net.Conn
-		if connection, err = net.FileConn(ours); err == nil {
-			started.control = rpc.NewClient(connection)
-			err = started.control.Call("Node.Wired", node.Nothing{}, &node.Nothing{})
-		}
+		err = started.control.Call("Node.Wired", node.Nothing{}, &node.Nothing{})
 	}
 	if err != nil {
 		_ = syscall.Kill(started.pid, syscall.SIGKILL)
@@ -175,6 +149,40 @@ func (k *Keeper) boot(self plan.Node) error {
 	defer k.mutex.Unlock()
 	k.nodes[self.Number] = started
 	return nil
+}
+
+// launch starts the first process of a node, which then waits for its cable.
+func (k *Keeper) launch(self plan.Node) (*running, error) {
+	task, err := json.Marshal(node.Task{Cluster: k.cluster, Number: self.Number})
+	if err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
+	defer ours.Close()
+	// Once started, the other end is the node's alone: that it closes is how we learn that the node has gone.
+	defer theirs.Close()
+	connection, err := net.FileConn(ours)
+	if err != nil {
+		return nil, err
+	}
+	command := exec.Command("/proc/self/exe", "node")
+	command.ExtraFiles = []*os.File{theirs}
+	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(task), os.Stdout, os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: nodeFlags, Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if err := command.Start(); err != nil {
+		return nil, errors.Join(err, connection.Close())
+	}
+	started := &running{pid: command.Process.Pid, control: rpc.NewClient(connection), ended: make(chan struct{})}
+	go func() {
+		err := command.Wait()
+		fmt.Fprintf(os.Stderr, "%s has ended: %v\n", self.Name(), err)
+		close(started.ended)
+	}()
+	return started, nil
 }
 
 // forward carries connections from the machine to the API server, whose network it is not in.
