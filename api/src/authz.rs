@@ -85,6 +85,20 @@ pub struct DryRun {
     pub matched: bool,
 }
 
+impl DryRun {
+    /// How every proxy counts them: the name, without `_total`, and what it means.
+    pub const METRIC: (&'static str, &'static str) =
+        ("ambit_policy_dry_run", "How often a policy under trial was judged, and whether it matched");
+
+    /// The labels of [`DryRun::METRIC`].
+    pub const LABELS: [&'static str; 3] = ["policy", "layer", "matched"];
+
+    /// The values of [`DryRun::LABELS`].
+    pub fn values(&self, layer: Layer) -> [String; 3] {
+        [self.policy.to_string(), layer.to_string(), self.matched.to_string()]
+    }
+}
+
 impl Attributes {
     /// The application's port.
     pub fn port(&self) -> u16 {

@@ -58,6 +58,12 @@ pub enum BadRequest {
     /// A CONNECT, or another method this proxy does not carry.
     #[error("the method is not carried")]
     Method,
+    /// A line of the head ends without a carriage return, or does not end.
+    #[error("a line does not end in CRLF")]
+    Line,
+    /// The size of a chunk is no number, or the chunk does not end where it says.
+    #[error("a chunk is not as long as it says")]
+    Chunk,
     /// A header's value has a control byte.
     #[error("a header has a control byte")]
     Header,

@@ -1,6 +1,8 @@
 //! What a waypoint tells: requests counted with the labels of Istio's dashboards, lines in the access log in both
 //! encodings, spans in the client's trace at a collector, and a line for every refusal, whatever is configured.
 
+#[path = "observe/rare.rs"]
+mod rare;
 mod support;
 
 use std::io::{Read, Write};
@@ -50,6 +52,10 @@ fn main() -> std::process::ExitCode {
         trial("requests_are_counted_under_istio_s_labels", counted),
         trial("connections_are_counted", connections),
         trial("refusals_have_a_line_with_nothing_configured", refused),
+        trial("policies_that_decide_nothing_are_counted", rare::trials),
+        trial("messages_of_grpc_are_counted", rare::messages),
+        trial("copies_are_counted", rare::mirrors),
+        trial("ejections_are_counted", rare::ejections),
         trial("lines_in_the_default_text", text),
         trial("lines_in_json", json),
         trial("spans_in_zipkin_s_form", zipkin),

@@ -1,6 +1,5 @@
 //! Attempts at a request: each chooses an endpoint, is judged for it, and is sent; some ends are followed by another.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,8 +18,9 @@ use crate::judge::{self, Judged, Sent as SentTo, Shape, Verdicts};
 use crate::limits::{Kind, Limits, Overflow, Slot};
 use crate::message::{self, Outline};
 use crate::outlier::Outcome;
-use crate::record::{Held, Record, Tail};
+use crate::record::{self, Held, Passed, Record, Tail};
 use crate::refuse::Refusal;
+use crate::report::ClusterName;
 use crate::retry::replay::Replay;
 use crate::retry::{ATTEMPT_COUNT, Budget, End, Plan, Sent, Verdict, Why};
 use crate::upstream::{Protocol, SendFailed, Target};
@@ -39,8 +39,8 @@ pub struct Way<'e> {
     backend: Option<usize>,
     backends: Backends,
     outline: Outline,
-    /// Bytes of the body, if there is one.
-    received: Option<Rc<Cell<u64>>>,
+    /// What has passed of the body.
+    received: Rc<Passed>,
 }
 
 /// An endpoint's answer, with what is held until it has ended.
@@ -77,7 +77,7 @@ impl<'e> Way<'e> {
             None => Backends::dialled(snapshot, arrival)?,
         };
         let (rule, backend) = (chosen.map(|chosen| chosen.0), chosen.map(|chosen| chosen.1));
-        Ok(Self { exchange, rule, backend, backends, outline, received: None })
+        Ok(Self { exchange, rule, backend, backends, outline, received: Rc::default() })
     }
 
     /// Makes attempts until one is answered for good.
@@ -91,7 +91,9 @@ impl<'e> Way<'e> {
         let replay = self.replay(body, &plan);
         self.mirror(replay.as_ref());
         record.cluster = self.backends.cluster();
-        self.received = replay.as_ref().map(|_replay| record.received.begin());
+        if replay.is_some() {
+            self.received = record.received.begin();
+        }
         loop {
             record.attempts = plan.begin();
             self.outline.headers.insert(ATTEMPT_COUNT, record.attempts.into());
@@ -160,9 +162,10 @@ impl<'e> Way<'e> {
         let pod = endpoint.pod();
         if let Some(uid) = &pod {
             plan.sent_to(uid);
-            exchange
-                .authorize((uid, endpoint.at), &self.outline)
-                .map_err(|denied| Failed::new(denied.into(), End::Denied))?;
+            exchange.authorize((uid, endpoint.at), &self.outline).map_err(|denied| {
+                endpoint.refused();
+                Failed::new(denied.into(), End::Denied)
+            })?;
         }
         record.endpoint = Some(endpoint.peer.workload().clone());
         record.upstream = Some(endpoint.at);
@@ -195,7 +198,8 @@ impl<'e> Way<'e> {
                 let gone = || Refusal::Reset("the body is gone".to_owned());
                 let attempt = replay.attempt();
                 let attempt = attempt.ok_or_else(|| Failed::new(gone(), End::Reset { sent: Sent::Some }))?;
-                Outgoing::attempt(attempt, Some(judged.follow(&self.exchange.since)), self.received.clone())
+                let judged = judged.follow(&self.exchange.since);
+                Outgoing::attempt(attempt, Some(judged), (self.received.clone(), self.exchange.speaks))
             }
         };
         let sending = self.send(&endpoint, body);
@@ -278,7 +282,8 @@ impl<'e> Way<'e> {
             Err(_) => return,
         };
         if let Some(ejection) = balancer.judge(pick, outcome, Instant::now()) {
-            tracing::info!(endpoint = %pick.workload.uid, cause = ?ejection.cause, rest = ?ejection.rest, "endpoint ejected");
+            let cluster = ClusterName(balancer.cluster().key(), record::Kind::Request);
+            self.exchange.arrival.world.report.ejected(cluster, pick, ejection);
         }
     }
 }

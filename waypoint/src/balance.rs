@@ -66,6 +66,13 @@ struct Turns {
     due: Vec<u64>,
 }
 
+impl Pick {
+    /// The endpoint's policies refused the request it was chosen for.
+    pub fn refused(&self) {
+        self.load.host().refused();
+    }
+}
+
 impl Balancer {
     /// Prepares to choose among those endpoints that serve the cluster's port and belong to its subset, as seen from
     /// `here`, the proxy itself.
@@ -179,13 +186,17 @@ impl Tier {
         chosen.map(|index| self.candidates[index].pick())
     }
 
-    /// The less busy of two different ones drawn by weight, relative to weight.
+    /// The less busy of two different ones drawn by weight, relative to weight. What an endpoint's policies refuse never
+    /// keeps it busy; among such the draw alone decides, or the choice would lean towards those that refuse.
     fn least_loaded_of_two(&self, may: impl Fn(&Candidate) -> bool, rng: &mut impl Rng) -> Option<usize> {
         let first = self.draw(|index| may(&self.candidates[index]), rng)?;
         let Some(second) = self.draw(|index| index != first && may(&self.candidates[index]), rng) else {
             return Some(first);
         };
         let (one, other) = (&self.candidates[first], &self.candidates[second]);
+        if one.host.refuses() || other.host.refuses() {
+            return Some(first);
+        }
         let second_is_freer = one.host.load() * other.weight() > other.host.load() * one.weight();
         Some(if second_is_freer { second } else { first })
     }

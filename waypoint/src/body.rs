@@ -12,8 +12,10 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
+use crate::filter::messages::Messages;
+use crate::filter::respond::Speaks;
 use crate::judge::Verdicts;
-use crate::record::{Ended, Tail};
+use crate::record::{Ended, Passed, Tail};
 use crate::retry::replay::{Attempt, Whole};
 
 /// A request's body as one attempt sends it.
@@ -26,7 +28,7 @@ pub struct Outgoing {
 
 enum Sent {
     Nothing,
-    Streamed { attempt: Attempt<Incoming>, sent: u64, count: Option<Rc<Cell<u64>>> },
+    Streamed { attempt: Attempt<Incoming>, sent: u64, messages: Option<Messages>, passed: Rc<Passed> },
     Copied { bytes: Option<Bytes>, trailers: Option<HeaderMap> },
 }
 
@@ -84,14 +86,15 @@ impl Outgoing {
         Self { kind: Sent::Nothing, finished: Rc::new(Finished(Cell::new(true))), judged: None }
     }
 
-    /// One attempt's body; how far the farthest of them came is left in `count`.
+    /// One attempt's body; how far the farthest of them came is left in `passed`.
     pub fn attempt(
         attempt: Attempt<Incoming>,
         judged: Option<Verdicts>,
-        count: Option<Rc<Cell<u64>>>,
+        (passed, speaks): (Rc<Passed>, Speaks),
     ) -> Self {
         let finished = Rc::new(Finished(Cell::new(attempt.is_end_stream())));
-        Self { kind: Sent::Streamed { attempt, sent: 0, count }, finished, judged }
+        let messages = (speaks == Speaks::Grpc).then(Messages::default);
+        Self { kind: Sent::Streamed { attempt, sent: 0, messages, passed }, finished, judged }
     }
 
     /// A copy of a body that has passed.
@@ -124,16 +127,19 @@ impl Body for Outgoing {
             Sent::Copied { bytes, trailers } => {
                 bytes.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers)).map(Ok)
             }
-            Sent::Streamed { attempt, sent, count } => {
+            Sent::Streamed { attempt, sent, messages, passed } => {
                 if let Some(judged) = &mut this.judged
                     && judged.poll_forbidden(cx).is_ready()
                 {
                     return Poll::Ready(Some(Err(Cut::Forbidden)));
                 }
                 let next = ready!(Pin::new(attempt).poll_frame(cx));
-                if let (Some(count), Some(Ok(frame))) = (count, &next) {
-                    *sent += frame.data_ref().map_or(0, Bytes::len) as u64;
-                    count.set(count.get().max(*sent));
+                if let Some(Ok(frame)) = &next
+                    && let Some(data) = frame.data_ref()
+                {
+                    *sent += data.len() as u64;
+                    messages.iter_mut().for_each(|messages| messages.pass(data));
+                    passed.reach(*sent, messages.as_ref().map_or(0, Messages::whole));
                 }
                 next.map(|frame| frame.map_err(Cut::Client))
             }

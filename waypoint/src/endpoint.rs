@@ -49,6 +49,11 @@ impl Endpoint {
             Peer::Waypoint(_) => None,
         }
     }
+
+    /// Its policies refused what it was chosen for.
+    pub fn refused(&self) {
+        self.pick.iter().for_each(Pick::refused);
+    }
 }
 
 impl Backends {

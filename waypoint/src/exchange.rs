@@ -13,8 +13,9 @@ use ambit_api::waypoint::decide::{self, Routed};
 use ambit_api::workload::Uid;
 use ambit_discovery::view::Snapshot;
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use rand::Rng;
@@ -28,6 +29,7 @@ use crate::filter::respond::{self, Speaks};
 use crate::filter::{fault, redirect};
 use crate::judge;
 use crate::message::{Head, Outline};
+use crate::observe;
 use crate::record::{Kind, Record, Tail};
 use crate::refuse::Refusal;
 
@@ -60,14 +62,20 @@ enum Outcome {
 /// Handles one request. Never fails: whatever goes wrong becomes an answer.
 pub async fn exchange(mut request: Request<Incoming>, arrival: Rc<Arrival>) -> Response<Answer> {
     let mut record = Record::begin(Kind::Request, &arrival);
-    let speaks = Speaks::of(request.headers());
+    let (speaks, version) = (Speaks::of(request.headers()), request.version());
+    record.speaks = speaks;
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     match live(request, speaks, &mut record).await {
         Ok(Outcome::Ours(answer)) => ours(answer, record),
         Ok(Outcome::Theirs(theirs)) => theirs.pass(upgrade, record),
         Err(refusal) => {
             record.refused(&refusal);
-            ours(refusal.answer(speaks), record)
+            let mut answer = refusal.answer(speaks);
+            // Nothing more is believed of a connection on which one message could not be.
+            if matches!(refusal, Refusal::Bad(_)) && version < Version::HTTP_2 {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            ours(answer, record)
         }
     }
 }
@@ -129,6 +137,7 @@ impl Exchange {
         if !Arc::ptr_eq(&now, &self.snapshot) {
             judge::target(&now, &self.arrival, Some(&self.head))?;
         }
+        observe::endpoint(&now, &self.arrival, pod, Some(outline));
         judge::endpoint(&now, &self.arrival, pod, Some(outline))
     }
 
@@ -144,6 +153,7 @@ impl Exchange {
             }
             Bound::Workload(_) => return Err(Refusal::NoRoute),
         };
+        observe::target(&self.snapshot, arrival, Some(head));
         let client = client::of(arrival, &self.snapshot);
         let asked = self.asked(&client);
         let facts = judge::facts(arrival, arrival.dialled, Some(judge::received(head)));
@@ -204,6 +214,7 @@ impl Exchange {
 
     /// A pod that was dialled by its own address: no routes, T of the gateway and S.
     async fn direct(self: &Rc<Self>, body: Incoming, record: &mut Record) -> Result<Outcome, Refusal> {
+        observe::target(&self.snapshot, &self.arrival, Some(&self.head));
         judge::target(&self.snapshot, &self.arrival, Some(&self.head))?;
         let outline = self.head.outline().ok_or(Refusal::Unspeakable)?;
         Way::new(self, None, outline)?.travel(body, record).await.map(Outcome::Theirs)

@@ -4,6 +4,7 @@
 use rand::Rng;
 
 pub mod fault;
+pub mod messages;
 pub mod mirror;
 pub mod redirect;
 pub mod respond;

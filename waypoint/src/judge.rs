@@ -74,13 +74,7 @@ pub fn endpoint(
     (uid, at): (&Uid, SocketAddr),
     outline: Option<&Outline>,
 ) -> Result<(), Denied> {
-    let request = outline.map(|outline| HttpFacts {
-        method: &outline.method,
-        authority: outline.authority.to_str().unwrap_or_default(),
-        path: outline.target.path(),
-        headers: &outline.headers,
-    });
-    let facts = facts(arrival, at, request);
+    let facts = facts(arrival, at, outline.map(sent));
     decide::endpoint(&snapshot.waypoint, dialled(snapshot, arrival)?, uid, &facts).map(drop)
 }
 
@@ -91,6 +85,16 @@ pub fn received(head: &Head) -> HttpFacts<'_> {
         authority: &head.authority,
         path: head.target.path(),
         headers: &head.headers,
+    }
+}
+
+/// What S judges a request by.
+pub fn sent(outline: &Outline) -> HttpFacts<'_> {
+    HttpFacts {
+        method: &outline.method,
+        authority: outline.authority.to_str().unwrap_or_default(),
+        path: outline.target.path(),
+        headers: &outline.headers,
     }
 }
 

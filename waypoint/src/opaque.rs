@@ -19,9 +19,11 @@ use crate::client;
 use crate::endpoint::{self, Backends, Endpoint};
 use crate::judge::{self, Judged, Sent, Verdicts};
 use crate::limits::{Kind, Slot};
+use crate::observe;
 use crate::outlier::Outcome;
 use crate::record::{self, Kind as Recorded, Record};
 use crate::refuse::Refusal;
+use crate::report::ClusterName;
 use crate::upstream::{DialFailed, Socket};
 
 /// Endpoints one connection may try before it fails; none has seen a byte of the client's.
@@ -91,7 +93,7 @@ pub async fn carry(io: Io, arrival: Rc<Arrival>) {
     });
     let carried = join((near, first), socket, judged.follow(&since), &arrival).await;
     record.flags.reason = carried.ended;
-    record.received.begin().set(carried.received);
+    record.received.begin().reach(carried.received, 0);
     record.sent = carried.sent;
     record.close(record::Ended::Whole);
     drop((endpoint, slot));
@@ -100,6 +102,7 @@ pub async fn carry(io: Io, arrival: Rc<Arrival>) {
 /// Decides about one connection and dials, another endpoint while the failure permits it.
 async fn open(arrival: &Arrival, record: &mut Record) -> Result<Opened, Failed> {
     let snapshot = Arc::clone(&arrival.mesh.view.load());
+    observe::target(&snapshot, arrival, None);
     judge::target(&snapshot, arrival, None)?;
     let backends = backends(&snapshot, arrival)?;
     record.cluster = backends.cluster();
@@ -118,14 +121,16 @@ async fn open(arrival: &Arrival, record: &mut Record) -> Result<Opened, Failed> 
         record.endpoint = Some(endpoint.peer.workload().clone());
         record.upstream = Some(endpoint.at);
         if let Some(uid) = endpoint.pod() {
-            judge::endpoint(&snapshot, arrival, (&uid, endpoint.at), None)?;
+            observe::endpoint(&snapshot, arrival, (&uid, endpoint.at), None);
+            judge::endpoint(&snapshot, arrival, (&uid, endpoint.at), None)
+                .inspect_err(|_denied| endpoint.refused())?;
             tried.push(uid);
         }
         let dialler = arrival.world.upstream.dialler();
         match dialler.dial(&endpoint.peer, endpoint.at, terms.connect).await {
             Ok(socket) => return Ok(Opened { socket, endpoint, slot }),
             Err(failed) => {
-                report(&backends, endpoint.pick.as_ref());
+                report(&backends, endpoint.pick.as_ref(), arrival);
                 if !failed.reason().retryable() || tried.len() >= ATTEMPTS || backends.balancer().is_none() {
                     return Err(failed.into());
                 }
@@ -134,9 +139,12 @@ async fn open(arrival: &Arrival, record: &mut Record) -> Result<Opened, Failed> 
     }
 }
 
-fn report(backends: &Backends, pick: Option<&Pick>) {
-    if let (Some(balancer), Some(pick)) = (backends.balancer(), pick) {
-        balancer.judge(pick, Outcome::Unreachable, tokio::time::Instant::now());
+fn report(backends: &Backends, pick: Option<&Pick>, arrival: &Arrival) {
+    if let (Some(balancer), Some(pick)) = (backends.balancer(), pick)
+        && let Some(ejection) = balancer.judge(pick, Outcome::Unreachable, tokio::time::Instant::now())
+    {
+        let cluster = ClusterName(balancer.cluster().key(), Recorded::Connection);
+        arrival.world.report.ejected(cluster, pick, ejection);
     }
 }
 

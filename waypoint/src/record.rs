@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use crate::arrive::Arrival;
 use crate::balance::Pick;
 use crate::balance::cluster::ClusterKey;
-use crate::filter::respond::GrpcStatus;
+use crate::filter::messages::Messages;
+use crate::filter::respond::{GrpcStatus, Speaks};
 use crate::judge::Verdicts;
 use crate::limits::Slot;
 use crate::message::Head;
@@ -54,9 +55,16 @@ pub enum Kind {
     Connection,
 }
 
-/// Bytes of a body, counted by whoever sends it.
+/// What of a request's body has passed, counted by whoever sends it.
 #[derive(Clone, Debug, Default)]
-pub struct Count(Option<Rc<Cell<u64>>>);
+pub struct Count(Option<Rc<Passed>>);
+
+/// Of the attempt that came farthest.
+#[derive(Debug, Default)]
+pub struct Passed {
+    bytes: Cell<u64>,
+    messages: Cell<u64>,
+}
 
 /// What is known of one request or connection so far.
 pub struct Record {
@@ -88,10 +96,14 @@ pub struct Record {
     pub denied: Option<Denied>,
     /// What else a person should know of a failure.
     pub detail: Option<String>,
-    /// Bytes of the request's body.
+    /// What the client speaks.
+    pub speaks: Speaks,
+    /// What of the request's body has passed.
     pub received: Count,
     /// Bytes of the answer's body.
     pub sent: u64,
+    /// Messages of gRPC in the answer.
+    pub messages: Messages,
     /// When the endpoint's answer began.
     pub answered: Option<Instant>,
     /// How it is logged; `None`: not at all.
@@ -122,13 +134,26 @@ pub struct Held {
 
 impl Count {
     /// Begins to count.
-    pub fn begin(&mut self) -> Rc<Cell<u64>> {
+    pub fn begin(&mut self) -> Rc<Passed> {
         self.0.get_or_insert_default().clone()
     }
 
-    /// What was counted so far.
-    pub fn get(&self) -> u64 {
-        self.0.as_ref().map_or(0, |count| count.get())
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |passed| passed.bytes.get())
+    }
+
+    /// Messages of gRPC so far.
+    pub fn messages(&self) -> u64 {
+        self.0.as_ref().map_or(0, |passed| passed.messages.get())
+    }
+}
+
+impl Passed {
+    /// An attempt has come as far as this; one that came less far changes nothing.
+    pub fn reach(&self, bytes: u64, messages: u64) {
+        self.bytes.set(self.bytes.get().max(bytes));
+        self.messages.set(self.messages.get().max(messages));
     }
 }
 
@@ -150,8 +175,10 @@ impl Record {
             flags: Flags::default(),
             denied: None,
             detail: None,
+            speaks: Speaks::Http,
             received: Count::default(),
             sent: 0,
+            messages: Messages::default(),
             answered: None,
             format: arrival.world.report.format(&arrival.mesh.view.load()),
             kept: Vec::new(),
@@ -246,6 +273,9 @@ impl Tail {
     pub fn passed(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.record.sent += data.len() as u64;
+            if self.record.speaks == Speaks::Grpc {
+                self.record.messages.pass(data);
+            }
         } else if let Some(trailers) = frame.trailers_ref() {
             self.record.trailers(trailers);
         }

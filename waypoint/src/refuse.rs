@@ -21,6 +21,9 @@ pub enum Refusal {
     /// It can be read in several ways, or in none.
     #[error("{0}")]
     Bad(#[from] BadRequest),
+    /// It is no HTTP.
+    #[error("the request cannot be read: {0}")]
+    Unreadable(String),
     /// What we are to do has not arrived, or is being withdrawn.
     #[error("our configuration has not arrived")]
     Unready,
@@ -89,7 +92,7 @@ impl Refusal {
     /// The reason, as metrics and logs carry it.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Bad(_) => Reason::BadRequest,
+            Self::Bad(_) | Self::Unreadable(_) => Reason::BadRequest,
             Self::Unready => Reason::WorkloadUnknown,
             Self::Denied(denied) => denied.reason,
             Self::Forbidden => Reason::PolicyChanged,
@@ -117,7 +120,7 @@ impl Refusal {
     /// What the client is told. Nothing about our insides: the log and `ambit explain` say those.
     fn text(&self) -> &'static str {
         match self {
-            Self::Bad(_) => "Bad Request",
+            Self::Bad(_) | Self::Unreadable(_) => "Bad Request",
             Self::Denied(_) | Self::Forbidden => "RBAC: access denied",
             Self::NoRoute | Self::NoBackend | Self::Broken { .. } | Self::Unspeakable => "",
             Self::Unready | Self::Unknown(_) => "not configured",
@@ -137,8 +140,7 @@ impl Refusal {
     /// The answer in the place of an endpoint's, with the record it closes.
     pub fn instead(&self, mut record: Record) -> Response<Answer> {
         record.refused(self);
-        let speaks = record.head.as_ref().map_or(Speaks::Http, |head| Speaks::of(&head.headers));
-        let answer = self.answer(speaks);
+        let answer = self.answer(record.speaks);
         record.answer(answer.status(), answer.headers());
         answer.map(|bytes| Answer::local(bytes, Some(Tail::new(record, None, None))))
     }

@@ -14,8 +14,10 @@ use ambit_discovery::view::Snapshot;
 use ambit_process::telemetry::LogHandle;
 use tracing::info;
 
+use crate::balance::Pick;
 use crate::balance::cluster::ClusterKey;
 use crate::filter::respond::Speaks;
+use crate::outlier::Ejection;
 use crate::record::{Kind, Record};
 use crate::trace::export::Spans;
 use crate::trace::span::{Origin, Span};
@@ -23,10 +25,12 @@ use crate::trace::span::{Origin, Span};
 pub mod access;
 pub mod metrics;
 pub mod parties;
+pub mod rare;
 
 use access::Format;
 use metrics::{Counted, Ends, Report, Shard};
 use parties::Parties;
+use rare::Rare;
 
 /// What workers report to; one for the process.
 #[derive(Clone)]
@@ -47,6 +51,8 @@ pub struct Reporter {
     log: LogHandle,
     spans: Spans,
     origin: Arc<Origin>,
+    /// What happens seldom.
+    pub rare: Rare,
     parties: RefCell<Parties>,
     format: RefCell<Compiled>,
 }
@@ -72,6 +78,10 @@ pub struct Event<'a> {
     pub answered: Option<Duration>,
 }
 
+/// The name of a cluster, as Istio's waypoints call theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterName<'a>(pub &'a ClusterKey, pub Kind);
+
 impl Reporting {
     /// A worker's own part.
     pub fn reporter(&self, worker: usize) -> Reporter {
@@ -80,6 +90,7 @@ impl Reporting {
             log: self.log.clone(),
             spans: self.spans.clone(),
             origin: self.origin.clone(),
+            rare: self.metrics.rare(),
             parties: RefCell::default(),
             format: RefCell::default(),
         }
@@ -109,6 +120,13 @@ impl Reporter {
         self.shard.opened(&self.ends(record));
     }
 
+    /// An endpoint rests from now on.
+    pub fn ejected(&self, cluster: ClusterName<'_>, pick: &Pick, ejection: Ejection) {
+        let (cause, rest) = (ejection.cause, ejection.rest);
+        info!(endpoint = %pick.workload.uid, %cluster, ?cause, ?rest, "endpoint ejected");
+        self.rare.ejected(cluster, cause);
+    }
+
     /// A request or connection is over.
     pub fn closed(&self, record: &Record) {
         let ends = self.ends(record);
@@ -120,10 +138,12 @@ impl Reporter {
             duration,
             answered: record.answered.map(|at| at.saturating_duration_since(record.begun)),
         };
-        let (received, sent) = (record.received.get(), record.sent);
+        let (received, sent) = (record.received.bytes(), record.sent);
         match record.kind {
             Kind::Request => {
-                self.shard.request(&ends, &Counted { outcome: event.outcome, duration, received, sent });
+                let messages = (record.received.messages(), record.messages.whole());
+                let outcome = event.outcome;
+                self.shard.request(&ends, &Counted { outcome, duration, received, sent, messages });
             }
             Kind::Connection => self.shard.closed(&ends, record.flags.reason, (received, sent)),
         }
@@ -147,7 +167,7 @@ impl Reporter {
 }
 
 fn outcome(record: &Record) -> Outcome {
-    let grpc = record.head.as_ref().is_some_and(|head| Speaks::of(&head.headers) == Speaks::Grpc);
+    let grpc = record.speaks == Speaks::Grpc;
     Outcome {
         protocol: if grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
         // As Envoy counts what never got an answer.
@@ -190,15 +210,22 @@ impl Event<'_> {
 
     /// Writes the name of the cluster it went to, as Istio's waypoints call theirs; an error if it went to none.
     pub fn cluster(&self, out: &mut String) -> fmt::Result {
-        let ClusterKey { service, port, subset } = self.record.cluster.as_ref().ok_or(fmt::Error)?;
-        let kind = match self.record.kind {
+        let cluster = self.record.cluster.as_ref().ok_or(fmt::Error)?;
+        write!(out, "{}", ClusterName(cluster, self.record.kind))
+    }
+}
+
+impl fmt::Display for ClusterName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(ClusterKey { service, port, subset }, kind) = self;
+        let kind = match kind {
             Kind::Request => "http",
             Kind::Connection => "tcp",
         };
-        write!(out, "inbound-vip|{port}|{kind}")?;
+        write!(f, "inbound-vip|{port}|{kind}")?;
         if let Some(subset) = subset {
-            write!(out, "/{subset}")?;
+            write!(f, "/{subset}")?;
         }
-        write!(out, "|{}", service.hostname)
+        write!(f, "|{}", service.hostname)
     }
 }

@@ -3,21 +3,27 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_api::normalise::BadRequest;
 use ambit_discovery::resolve::waypoint::Standing;
 use ambit_process::spawn::spawn_local;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tracing::debug;
 
 use crate::arrive::Arrival;
 use crate::body::Answer;
+use crate::framing::guard::{Guard, Switch};
+use crate::record::{Ended, Kind, Record};
+use crate::refuse::Refusal;
 use crate::sniff::Spoken;
 use crate::{detach, exchange};
 
@@ -38,6 +44,12 @@ const ERROR_RESETS: usize = 1024;
 
 /// Time between pings of a quiet HTTP/2 connection, and for their answer.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// A request that asks for another protocol.
+struct Asked {
+    switch: Arc<Switch>,
+    on: Option<OnUpgrade>,
+}
 
 /// Runs what HTTP/2 connections start on their own worker.
 #[derive(Clone, Copy, Debug)]
@@ -60,41 +72,92 @@ where
 {
     let ended = match spoken {
         Spoken::Http2 => Box::pin(second(TokioIo::new(io), arrival)).await,
-        Spoken::Http1 | Spoken::Opaque => Box::pin(first(TokioIo::new(io), arrival)).await,
+        Spoken::Http1 | Spoken::Opaque => Box::pin(first(io, arrival)).await,
     };
     if let Err(cause) = ended {
         debug!(%cause, "connection ended");
     }
 }
 
-async fn first<I>(io: TokioIo<I>, arrival: Rc<Arrival>) -> hyper::Result<()>
+async fn first<I>(io: I, arrival: Rc<Arrival>) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mesh = arrival.mesh.clone();
     let data = &mesh.settings.data;
-    let served = arrival.clone();
-    let service = service_fn(move |request| handle(request, served.clone()));
+    let guard = Guard::new(io, data.max_head);
+    let switch = guard.switch();
+    let service = {
+        let (arrival, switch) = (arrival.clone(), switch.clone());
+        service_fn(move |request: Request<Incoming>| {
+            // Until such a request is answered nobody knows what the bytes after it are.
+            let on = request.extensions().get::<OnUpgrade>();
+            let asks = on.is_some() || request.headers().contains_key(header::UPGRADE);
+            let asked = asks.then(|| Asked { switch: switch.clone(), on: on.cloned() });
+            handle(request, arrival.clone(), asked)
+        })
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // It runs from the end of the last answer, so it bounds idle connections too.
         .header_read_timeout(data.times.idle)
         .max_header_size(data.max_head)
-        .serve_connection(io, service)
+        .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    tokio::select! {
+    let leave = async {
+        tokio::select! {
+            () = mesh.drain.signalled() => {}
+            // Until then each answer asks the client to leave: closed between two requests, one would meet the end.
+            () = detach::until(&arrival.standing, &[Standing::Gone]) => {}
+        }
+    };
+    let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => return ended,
-        () = mesh.drain.signalled() => connection.as_mut().graceful_shutdown(),
-        // Until then each answer asks the client to leave: closed between two requests, one would meet the end.
-        () = detach::until(&arrival.standing, &[Standing::Gone]) => connection.as_mut().graceful_shutdown(),
+        ended = connection.as_mut() => ended,
+        () = leave => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                ended = connection => ended,
+                () = mesh.drain.forced() => Ok(()),
+            }
+        }
+    };
+    ended.inspect_err(|cause| {
+        if cause.is_parse() {
+            unreadable(cause, switch.bad(), &arrival);
+        }
+    })
+}
+
+impl Asked {
+    fn answered(self, switched: bool) {
+        self.switch.answered(switched);
+        let Some(on) = self.on.filter(|_| !switched) else { return };
+        // hyper hands over a connection that was once asked to switch, when it ends, as if it had switched.
+        spawn_local("not switched", async move {
+            if let Ok(io) = on.await {
+                let _gone = TokioIo::new(io).shutdown().await;
+            }
+        });
     }
-    tokio::select! {
-        biased;
-        ended = connection => ended,
-        () = mesh.drain.forced() => Ok(()),
-    }
+}
+
+/// hyper has answered what it could not read, and nobody else has heard of it.
+fn unreadable(cause: &hyper::Error, bad: Option<BadRequest>, arrival: &Rc<Arrival>) {
+    let status = match cause.is_parse_too_large() {
+        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
+    };
+    let refusal = match bad {
+        Some(bad) => Refusal::Bad(bad),
+        None => Refusal::Unreadable(cause.to_string()),
+    };
+    let mut record = Record::begin(Kind::Request, arrival);
+    record.refused(&refusal);
+    record.answer(status, &HeaderMap::new());
+    record.close(Ended::Whole);
 }
 
 async fn second<I>(io: TokioIo<I>, arrival: Rc<Arrival>) -> hyper::Result<()>
@@ -104,7 +167,7 @@ where
     let mesh = arrival.mesh.clone();
     let data = &mesh.settings.data;
     let served = arrival.clone();
-    let service = service_fn(move |request| handle(request, served.clone()));
+    let service = service_fn(move |request| handle(request, served.clone(), None));
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(data.max_head).unwrap_or(u32::MAX))
@@ -132,15 +195,23 @@ where
     }
 }
 
-async fn handle(request: Request<Incoming>, arrival: Rc<Arrival>) -> Result<Response<Answer>, Infallible> {
+async fn handle(
+    request: Request<Incoming>,
+    arrival: Rc<Arrival>,
+    asked: Option<Asked>,
+) -> Result<Response<Answer>, Infallible> {
     let version = request.version();
     let connection = arrival.clone();
     let mut answer = exchange::exchange(request, arrival).await;
     // What a connection may carry is between the two of its ends; hyper adds what ours with the client needs.
     *answer.version_mut() = version;
+    let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if let Some(asked) = asked {
+        asked.answered(switches);
+    }
     if (connection.mesh.is_leaving() || *connection.standing.borrow() != Standing::Before)
         && version < Version::HTTP_2
-        && answer.status() != http::StatusCode::SWITCHING_PROTOCOLS
+        && !switches
     {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -47,7 +47,7 @@ pub fn pass(
         let ended = tokio::select! {
             carried = tokio::io::copy_bidirectional(&mut ours, &mut theirs) => match carried {
                 Ok((up, down)) => {
-                    record.received.begin().set(up);
+                    record.received.begin().reach(up, 0);
                     record.sent = down;
                     Ended::Whole
                 }

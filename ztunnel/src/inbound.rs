@@ -213,7 +213,7 @@ async fn admit(
         source: client.ip(),
         destination: target.application,
     };
-    record.dry_run(&known.policies, &attributes);
+    record.dry_run(&mesh.report, &known.policies, &attributes);
     let permit = authz::decide(&known.policies, &attributes)?;
     let socket = application::dial(pod, *client, (target.application, SourcePort::Kernel), mesh).await?;
     Ok((permit, workload, socket))

@@ -99,7 +99,7 @@ async fn admit(
     }
     record.peer_workload(&mesh.view.load(), client);
     let attributes = Attributes { peer: None, source: client.ip(), destination: dialled.get() };
-    record.dry_run(&known.policies, &attributes);
+    record.dry_run(&mesh.report, &known.policies, &attributes);
     let permit = authz::decide(&known.policies, &attributes)?;
     let application = application::dial(pod, client, (dialled.get(), SourcePort::Apart), mesh).await?;
     Ok((permit, application))

@@ -147,8 +147,9 @@ impl Record {
     }
 
     /// What dry-run policies say about this connection.
-    pub fn dry_run(&self, policies: &PolicySet, attributes: &Attributes) {
+    pub fn dry_run(&self, report: &Report, policies: &PolicySet, attributes: &Attributes) {
         for outcome in authz::dry_run(policies, attributes) {
+            report.tried(&outcome);
             access::dry_run(self, &outcome);
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod counts;
 pub mod drain;
 pub mod limits;
 pub mod metrics;

@@ -41,13 +41,14 @@ pub struct Outline {
 }
 
 /// Belongs to one connection only (RFC 9110 §7.6.1), whether `Connection` names it or not.
-const OF_CONNECTION: [HeaderName; 8] = [
+const OF_CONNECTION: [HeaderName; 9] = [
     CONNECTION,
     TE,
     TRANSFER_ENCODING,
     UPGRADE,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
@@ -64,10 +65,13 @@ impl Head {
         }
     }
 
-    /// Whether the client wants to go on with another protocol, and which.
+    /// Whether the client wants to go on with another protocol, and which. Of WebSocket alone: any other could be one in
+    /// which further requests follow (`h2c`), and nobody would judge those. A server may ignore what it is not asked.
     pub fn upgrade(&self) -> Option<&HeaderValue> {
-        let asked = self.version < Version::HTTP_2 && names(&self.headers, &UPGRADE);
-        self.headers.get(UPGRADE).filter(|_| asked)
+        let mut asked = self.headers.get_all(UPGRADE).iter();
+        let one = asked.next().filter(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))?;
+        let alone = asked.next().is_none() && self.version < Version::HTTP_2;
+        (alone && names(&self.headers, &UPGRADE)).then_some(one)
     }
 
     /// As it goes on, before a route changes it.

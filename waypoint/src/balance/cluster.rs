@@ -4,7 +4,7 @@
 //! long as a worker's balancer or something under way needs it: nothing is swept, nothing outlives its use.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ambit_api::service::ServiceKey;
@@ -43,10 +43,15 @@ pub struct Cluster {
     began: Instant,
 }
 
+/// For how many further requests a refused one makes its endpoint count as one that refuses, and the most it may come to.
+/// One that refuses fewer than about one in so many never does for long.
+const REFUSED: (u32, u32) = (8, 64);
+
 /// One endpoint of a cluster.
 #[derive(Debug, Default)]
 pub struct Host {
     open: AtomicU64,
+    refusing: AtomicU32,
     /// What is held against it.
     pub marks: Marks,
 }
@@ -115,11 +120,28 @@ impl Host {
     pub fn load(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
+
+    /// Its policies refused a request.
+    pub(super) fn refused(&self) {
+        // Two workers may count two as one; it is no exact number.
+        let more = self.refusing.load(Ordering::Relaxed) + REFUSED.0;
+        self.refusing.store(more.min(REFUSED.1), Ordering::Relaxed);
+    }
+
+    /// Whether its policies refuse some requests. Those cost it nothing, so its load says little of how often it was
+    /// chosen.
+    pub(super) fn refuses(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed) > 0
+    }
 }
 
 impl Load {
     pub(super) fn new(host: Arc<Host>) -> Self {
         host.open.fetch_add(1, Ordering::Relaxed);
+        let left = host.refusing.load(Ordering::Relaxed);
+        if left > 0 {
+            host.refusing.store(left - 1, Ordering::Relaxed);
+        }
         Self(host)
     }
 

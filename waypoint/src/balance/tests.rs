@@ -194,6 +194,41 @@ fn open_requests_even_out_by_capacity() {
 }
 
 #[test]
+fn whoever_refuses_is_chosen_no_more_often_than_the_others() {
+    const DRAWS: usize = 6_000;
+    for refusing in [&["p0"][..], &["p0", "p1"], &["p0", "p1", "p2"]] {
+        let balancer = single(policy(LoadBalancer::LeastRequest), &pods(4));
+        let (now, mut rng) = (Instant::now(), rng());
+        let (mut open, mut names) = (std::collections::VecDeque::new(), Vec::new());
+        for _ in 0..DRAWS {
+            let pick = balancer.choose(&[], now, &mut rng).unwrap();
+            names.push(name(&pick));
+            if refusing.contains(&&*name(&pick)) {
+                pick.refused();
+            } else {
+                open.push_back(pick);
+            }
+            if open.len() > 40 {
+                open.pop_front();
+            }
+        }
+        let counts = counts(names);
+        assert!(counts.values().all(|count| near(*count, DRAWS, 0.25)), "{refusing:?}: {counts:?}");
+    }
+}
+
+#[test]
+fn one_that_refuses_no_more_is_judged_by_its_load_again() {
+    let balancer = single(policy(LoadBalancer::LeastRequest), &pods(2));
+    let (now, mut rng) = (Instant::now(), rng());
+    let busy = balancer.choose(&[Uid("p1".into())], now, &mut rng).unwrap();
+    busy.refused();
+    assert_eq!(counts(drawn(&balancer, 10, now)).len(), 2);
+    drawn(&balancer, 100, now);
+    assert_eq!(counts(drawn(&balancer, 50, now)), BTreeMap::from([("p1".to_owned(), 50)]));
+}
+
+#[test]
 fn tried_ones_come_last() {
     let (now, mut rng) = (Instant::now(), rng());
     for how in [LoadBalancer::Random, LoadBalancer::LeastRequest, LoadBalancer::RoundRobin] {

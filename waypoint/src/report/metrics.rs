@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ambit_api::labels::{Dialled, Labels, Outcome, Party, Reporter, Security};
+use ambit_api::labels::{Dialled, Labels, Outcome, Party, Reporter, RequestProtocol, Security};
 use ambit_api::reason::Reason;
 use ambit_process::metrics::Metrics;
 use prometheus_client::collector::Collector;
@@ -18,6 +18,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::info::Info;
+
+use super::rare::Rare;
 
 #[cfg(test)]
 mod tests;
@@ -72,12 +74,15 @@ pub struct Counted {
     pub received: u64,
     /// Bytes of its answer's body.
     pub sent: u64,
+    /// Messages of gRPC: the request's, and the answer's.
+    pub messages: (u64, u64),
 }
 
 /// All metrics of the data plane.
 #[derive(Clone)]
 pub struct Report {
     shards: Arc<Vec<Shard>>,
+    rare: Rare,
 }
 
 /// One worker's figures. The lock is taken by its own worker and, now and then, by a reader.
@@ -109,6 +114,7 @@ struct ConnectionKey {
 #[derive(Clone, Default)]
 struct Requests {
     count: u64,
+    messages: (u64, u64),
     duration: Histogram,
     received: Histogram,
     sent: Histogram,
@@ -173,6 +179,8 @@ impl Histogram {
 impl Requests {
     fn add(&mut self, other: &Self) {
         self.count += other.count;
+        self.messages.0 += other.messages.0;
+        self.messages.1 += other.messages.1;
         self.duration.add(&other.duration);
         self.received.add(&other.received);
         self.sent.add(&other.sent);
@@ -190,6 +198,8 @@ impl Shard {
         }
         let series = held.requests.entry(key).or_default();
         series.count += 1;
+        series.messages.0 += counted.messages.0;
+        series.messages.1 += counted.messages.1;
         series.duration.observe(counted.duration.as_secs_f64() * 1_000.0);
         series.received.observe(counted.received as f64);
         series.sent.observe(counted.sent as f64);
@@ -238,7 +248,8 @@ pub fn nobody() -> Arc<Party> {
 impl Report {
     /// Registers the metrics; one shard per worker.
     pub fn new(metrics: &Metrics, workers: usize) -> Self {
-        let report = Self { shards: Arc::new((0..workers.max(1)).map(|_| Shard::default()).collect()) };
+        let shards = (0..workers.max(1)).map(|_| Shard::default()).collect();
+        let report = Self { shards: Arc::new(shards), rare: Rare::register(metrics) };
         metrics.with(|registry| {
             registry.register_collector(Box::new(Merged(report.shards.clone())));
             let build = Info::new([("component", "waypoint"), ("tag", env!("CARGO_PKG_VERSION"))]);
@@ -250,6 +261,11 @@ impl Report {
     /// A worker's shard.
     pub fn shard(&self, worker: usize) -> Shard {
         self.shards[worker % self.shards.len()].clone()
+    }
+
+    /// What happens seldom.
+    pub fn rare(&self) -> Rare {
+        self.rare.clone()
     }
 }
 
@@ -302,6 +318,14 @@ impl Merged {
 /// A histogram's name, help and place in a series.
 type Spread = (&'static str, &'static str, fn(&Requests) -> &Histogram);
 
+/// The same of a counter of messages.
+type Told = (&'static str, &'static str, fn(&Requests) -> u64);
+
+const MESSAGES: [Told; 2] = [
+    ("istio_request_messages", "Messages of gRPC from clients", |series| series.messages.0),
+    ("istio_response_messages", "Messages of gRPC to clients", |series| series.messages.1),
+];
+
 /// Which there are none of.
 type Exemplars = HashMap<usize, Exemplar<[(String, String); 0], f64>>;
 
@@ -331,6 +355,14 @@ impl Collector for Merged {
         for ((labels, outcome), series) in &requests {
             let pairs: Vec<_> = labels.request_pairs(outcome).collect();
             ConstCounter::new(series.count).encode(metric.encode_family(&pairs)?)?;
+        }
+        for (name, help, messages) in MESSAGES {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let calls = |outcome: &Outcome| outcome.protocol == RequestProtocol::Grpc;
+            for ((labels, outcome), series) in requests.iter().filter(|((_, outcome), _)| calls(outcome)) {
+                let pairs: Vec<_> = labels.request_pairs(outcome).collect();
+                ConstCounter::new(messages(series)).encode(metric.encode_family(&pairs)?)?;
+            }
         }
         for (name, help, spread) in SPREADS {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;

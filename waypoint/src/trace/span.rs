@@ -86,7 +86,7 @@ fn tags(event: &Event<'_>, origin: &Origin) -> Vec<(&'static str, String)> {
         ("peer.address", record.arrival.client.ip().to_string()),
         ("http.status_code", event.outcome.status.to_string()),
         ("response_flags", event.outcome.flags.to_string()),
-        ("request_size", record.received.get().to_string()),
+        ("request_size", record.received.bytes().to_string()),
         ("response_size", record.sent.to_string()),
         ("istio.canonical_service", origin.service.clone()),
         ("istio.canonical_revision", "latest".to_owned()),

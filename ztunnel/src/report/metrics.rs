@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use ambit_api::authz::{DryRun, Layer};
 use ambit_api::labels::{Labels, Party, Security};
 use ambit_api::reason::Reason;
+use ambit_process::counts::Counts;
 use ambit_process::metrics::Metrics;
 use ambit_transport::relay::Counters;
 use prometheus_client::collector::Collector;
@@ -41,6 +43,7 @@ pub struct Report {
     started: Counter,
     stopped: Counter,
     active: Gauge,
+    dry_run: Counts<3>,
 }
 
 /// One worker's counters. The lock is taken by its own worker and, now and then, by a reader.
@@ -187,6 +190,7 @@ impl Report {
             started: Counter::default(),
             stopped: Counter::default(),
             active: Gauge::default(),
+            dry_run: Counts::register(metrics, DryRun::METRIC, DryRun::LABELS),
         };
         metrics.with(|registry| {
             registry.register_collector(Box::new(Connections(report.shards.clone())));
@@ -234,6 +238,11 @@ impl Report {
     pub fn pods_stopped(&self) {
         self.stopped.inc();
         self.active.dec();
+    }
+
+    /// A policy under trial was judged.
+    pub fn tried(&self, outcome: &DryRun) {
+        self.dry_run.count(outcome.values(Layer::L4));
     }
 
     /// Every open connection.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ambit_api::policy::PolicyKey;
 use ambit_api::service::ServiceKey;
 use ambit_api::waypoint::decide;
+use ambit_api::waypoint::policy::Action;
 use ambit_api::wire::waypoint as wire;
 use ambit_api::workload::Uid;
 use imbl::HashMap;
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub workloads: HashMap<Uid, Arc<Workload>>,
     /// All policies that anything above names. One that never was valid denies all.
     pub policies: HashMap<PolicyKey, Arc<Policy>>,
+    /// Whether any of them is under trial or only marks requests; if not, nobody needs to look for such.
+    pub observed: bool,
 }
 
 impl Snapshot {
@@ -72,6 +75,8 @@ impl Snapshot {
                 self.policies.insert(key, Arc::new(closed));
             }
         }
+        let observes = |policy: &Arc<Policy>| policy.dry_run || policy.action == Action::Audit;
+        self.observed = self.policies.values().any(observes);
         rejected
     }
 }

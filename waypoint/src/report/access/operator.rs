@@ -168,7 +168,7 @@ impl Operator {
                 plain(record.detail.as_deref().ok_or(fmt::Error)?.as_bytes(), None, out)
             }
             Self::TransportFailure => Err(fmt::Error),
-            Self::BytesReceived => write!(out, "{}", record.received.get()),
+            Self::BytesReceived => write!(out, "{}", record.received.bytes()),
             Self::BytesSent => write!(out, "{}", record.sent),
             Self::Duration => write!(out, "{}", event.duration.as_millis()),
             Self::ResponseDuration => write!(out, "{}", event.answered.ok_or(fmt::Error)?.as_millis()),

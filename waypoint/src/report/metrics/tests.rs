@@ -14,7 +14,8 @@ fn ends(namespace: &str) -> Ends {
 fn counted(status: u16, milliseconds: u64) -> Counted {
     let outcome =
         Outcome { protocol: RequestProtocol::Http, status, grpc_status: None, flags: Flags::default() };
-    Counted { outcome, duration: Duration::from_millis(milliseconds), received: 7, sent: 300 }
+    let duration = Duration::from_millis(milliseconds);
+    Counted { outcome, duration, received: 7, sent: 300, messages: (0, 0) }
 }
 
 fn lines<'a>(encoded: &'a str, name: &str) -> Vec<&'a str> {
@@ -36,6 +37,23 @@ fn workers_are_one_series_whatever_sets_they_hold() {
     assert_eq!(values.len(), 3, "{encoded}");
     assert!(values[2].ends_with(" 2") && values[2].contains("ns/shop/"), "{encoded}");
     assert!(encoded.contains("istio_build_info{"), "{encoded}");
+}
+
+#[test]
+fn messages_are_counted_of_calls_alone() {
+    let metrics = Metrics::new();
+    let report = Report::new(&metrics, 2);
+    let mut call = Counted { messages: (2, 5), ..counted(200, 3) };
+    report.shard(0).request(&ends("shop"), &counted(200, 3));
+    assert!(lines(&metrics.encode(), "istio_request_messages_total{").is_empty());
+    call.outcome.protocol = RequestProtocol::Grpc;
+    report.shard(0).request(&ends("shop"), &call);
+    report.shard(1).request(&ends("shop"), &call);
+    let encoded = metrics.encode();
+    for (name, sum) in [("istio_request_messages_total{", " 4"), ("istio_response_messages_total{", " 10")] {
+        let found = lines(&encoded, name);
+        assert!(found.len() == 1 && found[0].ends_with(sum), "{name} {encoded}");
+    }
 }
 
 #[test]
