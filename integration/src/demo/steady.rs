@@ -23,6 +23,8 @@ const SIGMAS: f64 = 5.0;
 /// Callers that spread them.
 const CALLERS: usize = 8;
 const LATE: Duration = Duration::from_secs(3);
+/// Longest time for spreading them.
+const ENOUGH: Duration = Duration::from_secs(15);
 
 pub(super) fn served(shop: &Shop<'_>) -> Look {
     let pods = shop.enrolled();
@@ -209,7 +211,12 @@ pub(super) fn balance(shop: &Shop<'_>) -> Look {
 /// Asks again and again and counts who answered; what went wrong ends it.
 fn spread(to: std::net::SocketAddr) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
+    let end = Instant::now() + ENOUGH;
     for _ in 0..SPREAD / CALLERS {
+        if Instant::now() > end {
+            counts.insert(format!("not done within {} s", ENOUGH.as_secs()), 1);
+            return counts;
+        }
         let answer = match crate::http::request("GET", to, "/", LATE) {
             Ok(answer) => answer.body,
             Err(error) => {
