@@ -1,5 +1,6 @@
 //! The controller: Kubernetes objects in, what proxies are told out.
 
+pub mod analyze;
 pub mod app;
 pub mod ca;
 pub mod gate;
@@ -9,6 +10,7 @@ pub mod outage;
 pub mod pipeline;
 pub mod rpc;
 pub mod settings;
+pub mod settled;
 pub mod snapshot;
 pub mod staging;
 pub mod status;

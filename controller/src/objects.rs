@@ -219,6 +219,11 @@ impl Objects {
         self.invalid.get(object).map(|invalid| &**invalid)
     }
 
+    /// Every object that is valid.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Object> {
+        self.kinds.values().flat_map(BTreeMap::values).map(|object| &**object)
+    }
+
     /// An object of any kind.
     pub(crate) fn any(&self, object: &ObjectRef) -> Option<&Object> {
         let key = Key::new(&object.namespace, &object.name);

@@ -6,9 +6,9 @@ pub mod about;
 mod attach;
 mod authorization;
 mod auto;
-mod binding;
+pub(crate) mod binding;
 mod dirty;
-mod gateways;
+pub(crate) mod gateways;
 mod index;
 mod levels;
 mod lock;
@@ -19,10 +19,10 @@ mod owned;
 mod peer;
 mod policies;
 mod ports;
-mod record;
-mod routes;
-mod service;
-mod state;
+pub(crate) mod record;
+pub(crate) mod routes;
+pub(crate) mod service;
+pub(crate) mod state;
 mod verdicts;
 mod waypoints;
 mod workload;
@@ -110,6 +110,16 @@ impl Translator {
     pub fn with_classes(mut self, classes: Classes) -> Self {
         self.state.classes = classes;
         self
+    }
+
+    /// What translation computed.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The conditions of one object.
+    pub(crate) fn conditions(&self, object: &ObjectRef) -> &[Condition] {
+        self.verdicts.get(object).map_or(&[], Vec::as_slice)
     }
 
     /// Waypoints that were ready once, are not any more, and wait for somebody to say for how long.

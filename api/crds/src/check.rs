@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::code::Code;
 use crate::meta::Map;
 
 /// A spec that can be wrong although each of its fields is of the right type.
@@ -14,6 +15,8 @@ pub(crate) trait Check {
 /// Something wrong at a field.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wrong {
+    /// What it is about.
+    pub(crate) code: Code,
     /// Path of the field, from where the check began.
     pub(crate) field: String,
     /// What is wrong; and what to do about it.
@@ -23,7 +26,12 @@ pub(crate) struct Wrong {
 impl Wrong {
     /// At no field in particular.
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self { field: String::new(), sentence: sentence.into() }
+        Self { code: Code::BadValue, field: String::new(), sentence: sentence.into() }
+    }
+
+    /// The same, about something more particular.
+    pub(crate) fn coded(self, code: Code) -> Self {
+        Self { code, ..self }
     }
 
     /// Puts a step in front of the path.

@@ -9,6 +9,7 @@ mod folder;
 mod last_good;
 mod merge;
 mod overlay;
+mod places;
 mod stamp;
 mod text;
 mod watch;
@@ -26,6 +27,8 @@ use deliver::Delivered;
 use folder::Folders;
 use last_good::LastGood;
 use overlay::Overlays;
+
+pub use places::Places;
 
 /// How many events wait for a slow reader before the source waits too.
 const CHANNEL: usize = 1024;
@@ -48,6 +51,8 @@ pub struct Loaded {
     pub invalid: Vec<Arc<InvalidObject>>,
     /// What is wrong.
     pub faults: Vec<Fault>,
+    /// Where they are written.
+    pub places: Places,
 }
 
 /// Reads folders once, without a memory of earlier versions and without anything written back.
@@ -66,7 +71,8 @@ fn load(mut folders: Folders, overlays: &Overlays) -> Loaded {
     folders.refresh(stamp::Patience::Now);
     let merged = merge::merge(&folders);
     let mut delivered = Delivered::default();
-    let mut loaded = Loaded { faults: merged.faults.clone(), ..Loaded::default() };
+    let places = Places::of(&folders);
+    let mut loaded = Loaded { faults: merged.faults.clone(), places, ..Loaded::default() };
     for event in delivered.update(merged, overlays).events {
         match event {
             SourceEvent::Applied(object) => loaded.objects.push(object),

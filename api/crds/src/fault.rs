@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::code::Code;
 use crate::meta::ObjectRef;
 
 /// How bad a fault is.
@@ -21,6 +22,8 @@ pub enum Severity {
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Fault {
+    /// What it is about; its page says more.
+    pub code: Code,
     /// File or directory.
     pub file: String,
     /// Line, from 1; 0 when the whole file is meant.

@@ -5,6 +5,7 @@
 
 pub mod authorization_policy;
 mod check;
+pub mod code;
 pub mod complete;
 pub mod destination_rule;
 pub mod directory;
@@ -36,6 +37,7 @@ pub mod value;
 pub mod virtual_service;
 pub mod workload_set;
 
+pub use code::Code;
 pub use directory::{DirectorySource, Loaded, load_beside, load_once};
 pub use fault::{Fault, Severity};
 pub use kind::{Kind, Standing};

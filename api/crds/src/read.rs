@@ -2,10 +2,12 @@
 
 mod body;
 mod header;
+mod unobeyed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::code::Code;
 use crate::document::{self, DecodeError, Node, Piece, Value};
 use crate::fault::{Effect, Fault, Severity};
 use crate::kind::{Kind, Standing};
@@ -59,13 +61,25 @@ pub(crate) enum Outcome {
     Skipped,
 }
 
+impl Outcome {
+    /// The object it is about, where that could be read.
+    pub(crate) fn object(&self) -> Option<ObjectRef> {
+        match self {
+            Self::Valid(object) => Some(object.reference()),
+            Self::Tombstone(object) => Some(object.clone()),
+            Self::Bad(invalid) => Some(invalid.object.clone()),
+            Self::Unidentified(_) | Self::Skipped => None,
+        }
+    }
+}
+
 /// Reads one document, which may be a list of objects.
 pub(crate) fn read(piece: Piece<'_>, place: &Place) -> Vec<Item> {
     let node = match document::parse(piece.text, piece.line) {
         Ok(node) => node,
         Err(error) => {
-            let fault =
-                fault(place, error.line, &format!("not YAML: {}", error.message), "correct the document");
+            let message = format!("not YAML: {}", error.message);
+            let fault = fault(place, (Code::NotYaml, error.line), &message, "correct the document");
             return vec![Item {
                 line: error.line,
                 outcome: Outcome::Unidentified(Box::new(fault)),
@@ -76,9 +90,7 @@ pub(crate) fn read(piece: Piece<'_>, place: &Place) -> Vec<Item> {
     if node.value == Value::Null {
         return Vec::new();
     }
-    if node.get("kind").and_then(Node::text).is_some_and(|kind| kind == "List")
-        && let Some(Node { value: Value::List(items), .. }) = node.get("items")
-    {
+    if let Some(items) = node.list() {
         let mut place = place.clone();
         let each = items.iter().map(|item| {
             let read = read_object(item, &place);
@@ -120,13 +132,15 @@ enum Identified {
 fn identify(node: &Node, place: &Place) -> Result<Identified, Box<Fault>> {
     if !matches!(node.value, Value::Map(_)) {
         let mend = "write apiVersion, kind and metadata";
-        return Err(Box::new(fault(place, node.line, "a document that is no object", mend)));
+        let message = "a document that is no object";
+        return Err(Box::new(fault(place, (Code::NotAnObject, node.line), message, mend)));
     }
     let required = |key: &str| {
         node.get(key).and_then(Node::text).filter(|text| !text.is_empty()).ok_or_else(|| {
             let line = node.get(key).map_or(node.line, |value| value.line);
             let message = format!("{key} is missing or no text");
-            Box::new(fault(place, line, &message, &format!("write the object's {key}")))
+            let mend = format!("write the object's {key}");
+            Box::new(fault(place, (Code::NotAnObject, line), &message, &mend))
         })
     };
     let (api_version, name) = (required("apiVersion")?, required("kind")?);
@@ -159,8 +173,8 @@ fn unknown_kind(node: &Node, place: &Place, api_version: &str, name: &str) -> Fa
         "remove it, or leave it if another program reads it".to_owned()
     };
     let line = node.get("kind").map_or(node.line, |value| value.line);
-    let mut fault =
-        fault(place, line, &format!("unknown kind {name:?} of apiVersion {api_version:?}"), &mend);
+    let message = format!("unknown kind {name:?} of apiVersion {api_version:?}");
+    let mut fault = fault(place, (Code::UnknownKind, line), &message, &mend);
     let ours = MESH_GROUPS.contains(&group) || !groups.is_empty();
     fault.severity = if ours { Severity::Error } else { Severity::Warning };
     fault.effect = Effect::Skipped;
@@ -183,11 +197,11 @@ fn read_kind(kind: Kind, node: &Node, place: &Place) -> (Outcome, Option<Fault>)
     if header.deleted {
         return (Outcome::Tombstone(object), None);
     }
-    let unobeyed = (kind.standing() == Standing::NotYetEnforced).then(|| {
+    let unobeyed = unobeyed::advice(kind).map(|advice| {
         let message = "this kind is known, but nothing enforces it yet";
-        let mut note = fault(place, node.line, message, "no traffic depends on it");
+        let mut note = fault(place, (advice.code, node.line), message, advice.mend);
         note.object = Some(object.clone());
-        note.severity = Severity::Note;
+        note.severity = advice.severity;
         note
     });
     match body::read(kind, header.meta, node) {
@@ -210,7 +224,7 @@ fn unused(object: &Object, line: u32, place: &Place) -> Option<Fault> {
         return None;
     }
     let message = format!("nothing uses {}", fields.join(", "));
-    let mut note = fault(place, line, &message, "the other fields count");
+    let mut note = fault(place, (Code::MeshFieldUnused, line), &message, "the other fields count");
     note.object = Some(object.reference());
     note.field = Some(format!("data.{}", mesh_config::KEY));
     note.severity = Severity::Note;
@@ -245,14 +259,15 @@ fn texts(node: &Node) -> Option<BTreeMap<String, String>> {
 fn decode_fault(place: &Place, object: Option<ObjectRef>, error: DecodeError) -> Fault {
     let field = error.field();
     let mend = if error.mend.is_empty() { "correct the field" } else { &error.mend };
-    let mut fault = fault(place, error.line, &error.message, mend);
+    let mut fault = fault(place, (error.code, error.line), &error.message, mend);
     fault.object = object;
     fault.field = (!field.is_empty()).then_some(field);
     fault
 }
 
-fn fault(place: &Place, line: u32, message: &str, mend: &str) -> Fault {
+fn fault(place: &Place, (code, line): (Code, u32), message: &str, mend: &str) -> Fault {
     Fault {
+        code,
         file: place.file.to_string(),
         line,
         object: None,

@@ -38,6 +38,11 @@ pub(crate) enum Turned {
 }
 
 impl Autos {
+    /// Whether a namespace asks for one, needed or not.
+    pub(crate) fn asks(&self, namespace: &str) -> bool {
+        self.0.contains_key(namespace)
+    }
+
     /// The Gateway that is brought up for a namespace.
     pub(crate) fn gateway(&self, namespace: &str) -> Option<Key> {
         let needs = self.0.get(namespace)?;

@@ -127,6 +127,20 @@ impl<'a> Labels<'a> {
             .collect()
     }
 
+    /// The waypoints that an object's own labels name, the second one last, with the label of each.
+    pub(crate) fn written(
+        &self,
+        meta: &ObjectMeta,
+        namespace: &str,
+        serves: impl Fn(&Waypoint) -> bool,
+    ) -> Vec<(&'static str, Link<'a>)> {
+        let links = [USE, CANARY].into_iter().filter_map(|keys| match named(meta, &keys, namespace) {
+            Named::Gateway(key) => Some((keys[0], self.link(key, namespace, &serves))),
+            Named::Nothing | Named::OptedOut => None,
+        });
+        links.collect()
+    }
+
     /// The Gateway that an object's label names, else its namespace's; and which of the two says so.
     fn primary<'m>(&self, meta: &'m ObjectMeta) -> Option<(Key, &'m ObjectMeta)>
     where

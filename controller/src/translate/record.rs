@@ -107,6 +107,13 @@ impl Mesh {
     }
 }
 
+impl Mesh {
+    /// The names of the extension providers.
+    pub(crate) fn providers(&self) -> impl Iterator<Item = &str> {
+        self.spec.extension_providers.iter().map(|provider| provider.name.as_str())
+    }
+}
+
 impl Policies {
     /// Puts a policy in the place of the old one.
     pub(crate) fn set(&mut self, key: &Key, policy: Option<Policy>) {

@@ -30,7 +30,10 @@ use draft::{Draft, Place};
 
 pub(crate) use affected::{attached, concerning, parting, sent_to};
 pub(crate) use gateway_api::listeners::{Plain, plain};
-pub(crate) use verdict::verdict;
+pub(crate) use gateway_api::{Attachment, Route};
+pub(crate) use hosts::Host;
+pub(crate) use verdict::{Said, said, verdict};
+pub(crate) use virtual_service::is_of_mesh;
 
 /// The header that names the host; changes of it are changes of the authority.
 const HOST: &str = "host";
@@ -56,6 +59,13 @@ pub(crate) struct Routed {
     pub(crate) client_labels: BTreeSet<String>,
     /// Objects that the rules are made of.
     pub(crate) sources: BTreeSet<ObjectRef>,
+}
+
+impl Routed {
+    /// Whether some rule of HTTP is an owner's.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.http.iter().any(|rule| !rule.origin.is_empty())
+    }
 }
 
 /// What a verdict about a route needs beyond the objects.

@@ -81,7 +81,7 @@ fn port(port: &ServicePort) -> Port {
 }
 
 /// `appProtocol`, else the part of the port's name before its first dash.
-fn app_protocol(port: &ServicePort) -> AppProtocol {
+pub(crate) fn app_protocol(port: &ServicePort) -> AppProtocol {
     let declared = port.app_protocol.to_ascii_lowercase();
     let text = match declared.as_str() {
         "" => port.name.to_ascii_lowercase(),

@@ -113,18 +113,24 @@ impl State {
             }
             Kind::GatewayClass if self.classes.contain(&key.name) => status::waypoint::class(),
             Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute | Kind::GrpcRoute => {
-                let waypoint = |service: &Key| self.waypoint_before(service);
-                let accepted =
-                    |gateway: &Key| self.gateways.get(gateway).is_some_and(|one| one.waypoint().is_some());
-                let facts =
-                    routes::Facts { waypoint: &waypoint, accepted: &accepted, members: &self.members };
-                routes::verdict(&self.routes(), object, &facts)
+                self.with_facts(|facts| routes::verdict(&self.routes(), object, facts))
             }
             kind if kind.standing() == KindStanding::NotYetEnforced => status::not_yet(kind),
             _ => Vec::new(),
         };
         conditions.iter_mut().for_each(|one| one.observed_generation = generation);
         Some(conditions)
+    }
+
+    /// What is to be said about a routing object, beyond its conditions.
+    pub(crate) fn said(&self, object: &ObjectRef) -> routes::Said {
+        self.with_facts(|facts| routes::said(&self.routes(), object, facts))
+    }
+
+    fn with_facts<T>(&self, ask: impl FnOnce(&routes::Facts<'_>) -> T) -> T {
+        let waypoint = |service: &Key| self.waypoint_before(service);
+        let accepted = |gateway: &Key| self.gateways.get(gateway).is_some_and(|one| one.waypoint().is_some());
+        ask(&routes::Facts { waypoint: &waypoint, accepted: &accepted, members: &self.members })
     }
 
     fn policy_outcome(&self, key: &Key, policy: &Policy, why: Option<String>) -> PolicyOutcome {

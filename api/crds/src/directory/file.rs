@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::last_good::{Kept, LastGood, Record};
 use super::stamp::{Patience, Stamp};
 use super::text::text;
+use crate::code::Code;
 use crate::document::{self, Piece};
 use crate::fault::{Effect, Fault, Severity};
 use crate::meta::{ObjectRef, Order};
@@ -126,6 +127,25 @@ impl File {
             self.save(last_good);
         }
         false
+    }
+
+    /// The file as shown to people.
+    pub(super) fn name(&self) -> Arc<str> {
+        self.place.file.clone()
+    }
+
+    /// What it says, each with its document's text and first line, and its place where that is a list; but for last good
+    /// versions of what no longer stands in it.
+    pub(super) fn written(&self) -> impl Iterator<Item = (&Entry, Arc<str>, u32, usize)> {
+        let identified = self.pieces.iter().flat_map(|piece| {
+            let items = piece.items.iter().enumerate();
+            let named = items.filter(|(_, item)| item.outcome.object().is_some());
+            named.map(move |(place, item)| (piece, place, item))
+        });
+        self.entries.iter().zip(identified).filter_map(|(entry, (piece, place, item))| {
+            (item.outcome.object().as_ref() == Some(&entry.object))
+                .then(|| (entry, piece.text.clone(), piece.line, place))
+        })
     }
 
     fn look(&self) -> Option<Stamp> {
@@ -252,6 +272,7 @@ impl File {
         self.pieces.clear();
         let effect = if self.good.is_empty() { Effect::Skipped } else { Effect::LastGoodStays };
         self.faults.push(Fault {
+            code: Code::FileUnreadable,
             file: self.place.file.to_string(),
             line: 0,
             object: None,
@@ -281,6 +302,7 @@ impl File {
         match last_good.save(&record) {
             Ok(()) => self.saved = Some(record),
             Err(error) => self.faults.push(Fault {
+                code: Code::LastGoodNotKept,
                 file: self.place.file.to_string(),
                 line: 0,
                 object: None,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::file::File;
 use super::last_good::LastGood;
 use super::stamp::Patience;
+use crate::code::Code;
 use crate::fault::{Effect, Fault, Severity};
 
 /// The most files of one folder that are read.
@@ -99,7 +100,9 @@ impl Folder {
             effect = Effect::LastGoodStays;
         }
         let mend = "create it or give read permission; it is tried again every second";
-        self.fault = Some(self.finding(Severity::Error, &format!("cannot be read: {error}"), mend, effect));
+        let message = format!("cannot be read: {error}");
+        let finding = self.finding(Code::FolderUnreadable, Severity::Error, &message, mend);
+        self.fault = Some(Fault { effect, ..finding });
     }
 
     /// Records of files that went away while nothing watched.
@@ -117,22 +120,24 @@ impl Folder {
         if names.is_empty() {
             let message = "holds no manifests";
             let mend = "put .yaml, .yml or .json files there";
-            return Some(self.finding(Severity::Note, message, mend, Effect::None));
+            return Some(self.finding(Code::FolderEmpty, Severity::Note, message, mend));
         }
         let message = format!("holds {} files, only the first {MAX_FILES} are read", names.len());
         let mend = "put more documents into one file";
-        (names.len() > MAX_FILES).then(|| self.finding(Severity::Error, &message, mend, Effect::None))
+        (names.len() > MAX_FILES)
+            .then(|| self.finding(Code::FolderUnreadable, Severity::Error, &message, mend))
     }
 
-    fn finding(&self, severity: Severity, message: &str, mend: &str, effect: Effect) -> Fault {
+    fn finding(&self, code: Code, severity: Severity, message: &str, mend: &str) -> Fault {
         Fault {
+            code,
             file: self.path.to_string_lossy().into_owned(),
             line: 0,
             object: None,
             field: None,
             message: message.to_owned(),
             mend: mend.to_owned(),
-            effect,
+            effect: Effect::None,
             severity,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::file::{Entry, State, with_effect};
 use super::folder::{Folder, Folders};
+use crate::code::Code;
 use crate::fault::{Effect, Fault, Severity};
 use crate::kind::{Kind, Standing};
 use crate::meta::{ObjectRef, Order};
@@ -88,6 +89,7 @@ impl Merged {
 fn duplicate(file: &str, entry: &Entry, first: &str) -> Fault {
     let enforced = entry.object.kind.standing() == Standing::Enforced;
     Fault {
+        code: Code::Duplicate,
         file: file.to_owned(),
         line: entry.line,
         object: Some(entry.object.clone()),

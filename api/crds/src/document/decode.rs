@@ -8,10 +8,13 @@ use serde::forward_to_deserialize_any;
 
 use super::node::{Key, Node, Value};
 use super::suggest;
+use crate::code::Code;
 
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
+    /// What it is about.
+    pub code: Code,
     /// Steps from the root, last one first.
     path: Vec<String>,
     /// The line in the file, from 1; 0 until it is known.
@@ -46,6 +49,15 @@ impl DecodeError {
         self.line_or(line)
     }
 
+    /// The same, about something more particular.
+    pub fn coded(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+
+    fn new(code: Code, message: String, mend: &str) -> Self {
+        Self { code, path: Vec::new(), line: 0, message, mend: mend.to_owned() }
+    }
+
     fn line_or(mut self, line: u32) -> Self {
         if self.line == 0 {
             self.line = line;
@@ -67,7 +79,7 @@ impl de::Error for DecodeError {
         let sentence = sentence.to_string();
         // Sentences of ours are written "what is wrong; what to do".
         let (message, mend) = sentence.rsplit_once("; ").unwrap_or((&sentence, ""));
-        Self { path: Vec::new(), line: 0, message: message.to_owned(), mend: mend.to_owned() }
+        Self::new(Code::BadValue, message.to_owned(), mend)
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -80,7 +92,7 @@ impl de::Error for DecodeError {
                 | de::Unexpected::Float(_)
         ) && expected.to_string().contains("string");
         let mend = if quotes { "put it in quotes" } else { "write the expected type" };
-        Self { path: Vec::new(), line: 0, message, mend: mend.to_owned() }
+        Self::new(Code::WrongType, message, mend)
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -88,7 +100,7 @@ impl de::Error for DecodeError {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("write one of {}", expected.join(", ")),
         };
-        Self { path: Vec::new(), line: 0, message: format!("unknown value {variant:?}"), mend }
+        Self::new(Code::UnknownValue, format!("unknown value {variant:?}"), &mend)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -96,12 +108,12 @@ impl de::Error for DecodeError {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("known here: {}", expected.join(", ")),
         };
-        Self { path: Vec::new(), line: 0, message: "unknown field".to_owned(), mend }
+        Self::new(Code::UnknownField, "unknown field".to_owned(), &mend)
     }
 
     fn missing_field(field: &'static str) -> Self {
         let message = format!("the field {field:?} is missing");
-        Self { path: Vec::new(), line: 0, message, mend: "add it".to_owned() }
+        Self::new(Code::MissingField, message, "add it")
     }
 }
 

@@ -82,6 +82,44 @@ impl Node {
         path.iter().try_fold(self, |node, key| node.get(key))
     }
 
+    /// The objects of a document that is a list of them.
+    pub fn list(&self) -> Option<&[Self]> {
+        let is_list = self.get("kind").and_then(Self::text).is_some_and(|kind| kind == "List");
+        match &self.get("items").filter(|_| is_list)?.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The object at a place of a document that is a list of them; else the document, which is the object.
+    pub fn object(&self, place: usize) -> &Self {
+        self.list().and_then(|items| items.get(place)).unwrap_or(self)
+    }
+
+    /// The line of a field such as `spec.http[0].timeout`, or of the deepest part of its path that is there; nothing where even
+    /// its first part is not. Keys may hold dots, as those of labels do.
+    pub fn line_of(&self, field: &str) -> Option<u32> {
+        let field = field.strip_prefix('.').unwrap_or(field);
+        let (node, line, rest) = match &self.value {
+            Value::List(_) => {
+                let (place, rest) = field.strip_prefix('[')?.split_once(']')?;
+                let item = self.item(place.parse().ok()?)?;
+                (item, item.line, rest)
+            }
+            Value::Map(entries) => {
+                let behind = |key: &Key| {
+                    let rest = field.strip_prefix(key.text.as_str())?;
+                    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+                };
+                let found = entries.iter().filter_map(|(key, node)| Some((key, node, behind(key)?)));
+                let (key, node, rest) = found.max_by_key(|(key, ..)| key.text.len())?;
+                (node, key.line, rest)
+            }
+            _ => return None,
+        };
+        Some(node.line_of(rest).unwrap_or(line))
+    }
+
     /// The text, if it is one.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
@@ -142,6 +180,8 @@ fn budget() -> serde_saphyr::Budget {
 /// The place is said once, by the fault; within the parser's sentence it would be relative to the document.
 fn strip_place(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
+    // What its author can do about it is not what a program could.
+    let first = first.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
     let cut = first.find(" at line ").or_else(|| first.find(" (line ")).unwrap_or(first.len());
     match first.strip_prefix("error: ").unwrap_or(first) {
         short if cut == first.len() => short.to_owned(),

@@ -47,3 +47,24 @@ fn suggestions_are_near_or_none() {
         assert_eq!(suggest(written, known.into_iter()), expected, "{written}");
     }
 }
+
+#[test]
+fn a_field_has_the_line_of_its_deepest_part_that_is_there() {
+    let text = "metadata:\n  labels:\n    istio.io/rev: a\n    istio.io: b\nspec:\n  http:\n  - route:\n    - weight: 1\n\n  - timeout: 1s\n";
+    let node = parse(text, 10).unwrap();
+    for (field, line) in [
+        ("metadata", Some(10)),
+        ("metadata.labels", Some(11)),
+        ("metadata.labels.istio.io/rev", Some(12)),
+        ("metadata.labels.istio.io", Some(13)),
+        ("metadata.labels.other", Some(11)),
+        ("spec.http[0].route[0].weight", Some(17)),
+        ("spec.http[0].route[7].weight", Some(16)),
+        ("spec.http[1].timeout", Some(19)),
+        ("spec.http[x", Some(15)),
+        ("status", None),
+        ("", None),
+    ] {
+        assert_eq!(node.line_of(field), line, "{field}");
+    }
+}

@@ -110,7 +110,7 @@ fn checked<S: DeserializeOwned + Check>(node: &Node) -> Result<S, DecodeError> {
     let spec: S = required(node)?;
     spec.check().map_err(|error| {
         let error = error.under("spec");
-        wrong(node, &error.field, &error.sentence)
+        wrong(node, &error.field, &error.sentence).coded(error.code)
     })?;
     Ok(spec)
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::code::Code;
 use crate::document::{self, DecodeError, Node};
 use crate::kind::{Kind, Placement};
 use crate::meta::{Map, ObjectMeta, ObjectRef, Order, Owner};
@@ -60,21 +61,30 @@ pub(super) fn read(kind: Kind, node: &Node, order: &Order) -> Result<Header, Hea
 }
 
 fn identify(kind: Kind, node: &Node) -> Result<ObjectRef, DecodeError> {
-    let metadata =
-        node.get("metadata").ok_or_else(|| error(node, "metadata", "it is missing; write metadata.name"))?;
+    let metadata = node.get("metadata").ok_or_else(|| {
+        error(node, "metadata", "it is missing; write metadata.name").coded(Code::NotAnObject)
+    })?;
     let text = |key: &str| match metadata.get(key) {
         None => Ok(""),
         Some(value) if value.value == document::Value::Null => Ok(""),
-        Some(value) => value
-            .text()
-            .ok_or_else(|| error(value, key, "wrong type; put it in quotes").under("metadata", value.line)),
+        Some(value) => value.text().ok_or_else(|| {
+            let error = error(value, key, "wrong type; put it in quotes").coded(Code::WrongType);
+            error.under("metadata", value.line)
+        }),
     };
     let (name, namespace) = (text("name")?, text("namespace")?);
     let wrong = |key: &str, what: &str| {
-        error(metadata.get(key).unwrap_or(metadata), key, what).under("metadata", metadata.line)
+        let error = error(metadata.get(key).unwrap_or(metadata), key, what).coded(Code::BadName);
+        error.under("metadata", metadata.line)
     };
     if !is_name(name, 253, true) {
-        return Err(wrong("name", "not a name; write lower-case letters, digits, - and ."));
+        return Err(wrong(
+            "name",
+            match name {
+                "" => "it is missing; write the object's name",
+                _ => "not a name; write lower-case letters, digits, - and .",
+            },
+        ));
     }
     if kind.placement() == Placement::Cluster {
         return Ok(ObjectRef::new(kind, "", name));
@@ -99,7 +109,7 @@ fn check_version(kind: Kind, node: &Node) -> Result<(), DecodeError> {
         return Ok(());
     }
     let sentence = format!("version {version:?} of {kind} is not read; write {}", known.join(" or "));
-    Err(error(api_version, "apiVersion", &sentence))
+    Err(error(api_version, "apiVersion", &sentence).coded(Code::UnknownVersion))
 }
 
 /// Names become parts of host names and of file names: nothing but what Kubernetes allows gets in.

@@ -10,6 +10,7 @@ use super::{
     WeightedDestination,
 };
 use crate::check::{At, Check, Wrong, each, host, labels};
+use crate::code::Code;
 
 impl Check for VirtualServiceSpec {
     fn check(&self) -> Result<(), Wrong> {
@@ -114,7 +115,8 @@ fn destinations(route: &[WeightedDestination]) -> Result<(), Wrong> {
 /// Of several destinations one must have a weight.
 fn weights(mut weights: impl ExactSizeIterator<Item = u32>) -> Result<(), Wrong> {
     if weights.len() > 1 && weights.all(|weight| weight == 0) {
-        return Err(Wrong::new("the weights sum to 0; give at least one destination a weight").under("route"));
+        let wrong = Wrong::new("the weights sum to 0; give at least one destination a weight");
+        return Err(wrong.coded(Code::Weights).under("route"));
     }
     Ok(())
 }

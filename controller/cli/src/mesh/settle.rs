@@ -1,48 +1,22 @@
 //! Objects to what is known of them: translated as the controller does, as they are or once everything has settled.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use ambit_crds::complete::complete;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::object::Object;
-use ambit_crds::{Loaded, Severity, read};
+use ambit_crds::{Loaded, Severity};
+use controller::settled::{Settled, settle};
 use controller::snapshot::Snapshot;
 use controller::translate::{Change, Names, Translator};
 
 use super::Mesh;
 use super::world::World;
 
-/// Translations until nothing new is wanted: a Gateway that a namespace asks for, then what it is deployed as.
-const ROUNDS: usize = 4;
-
 /// Manifests, as a cluster would have them once what we deploy is deployed and up.
 pub(crate) fn settled(loaded: Loaded) -> Mesh {
     let remark = errors(&loaded);
-    let mut translator = Translator::new(Names::default());
-    let (mut objects, mut changes) = taken(loaded);
-    let mut snapshot = Arc::default();
-    for _ in 0..ROUNDS {
-        let listed: Vec<_> = objects.values().cloned().collect();
-        changes.extend(complete(&listed).into_iter().map(|object| {
-            objects.insert(object.reference(), object.clone());
-            Change::Applied(object)
-        }));
-        if changes.is_empty() {
-            break;
-        }
-        let applied = translator.apply(std::mem::take(&mut changes));
-        snapshot = applied.snapshot;
-        let wanted = applied.writes.owned.iter().filter_map(|owned| owned.manifest.as_ref());
-        for object in wanted.flat_map(|manifest| read::objects(&manifest.to_string())) {
-            // One that is there already is the running one, with addresses and all.
-            if let Entry::Vacant(place) = objects.entry(object.reference()) {
-                place.insert(object.clone());
-                changes.push(Change::Applied(object));
-            }
-        }
-    }
+    let Settled { objects, translator, snapshot } = settle(loaded.objects, loaded.invalid);
     mesh(objects, translator, &snapshot, remark)
 }
 

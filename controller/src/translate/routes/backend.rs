@@ -1,6 +1,9 @@
 //! Where a rule sends to: found, or why it cannot be.
 
+use std::fmt;
+
 use ambit_api::wire::waypoint::Backend;
+use ambit_crds::code::Code;
 
 use super::destination;
 use super::draft::Place;
@@ -17,24 +20,42 @@ pub(crate) struct Target<'a> {
     pub(crate) port: Option<u16>,
 }
 
+/// Why a destination leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Nowhere {
+    pub(crate) code: Code,
+    /// The part of the destination that is wrong.
+    pub(crate) field: &'static str,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Nowhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl Target<'_> {
     /// The backend, or why there is none.
-    pub(crate) fn find(&self, place: &Place<'_>) -> Result<Backend, String> {
+    pub(crate) fn find(&self, place: &Place<'_>) -> Result<Backend, Nowhere> {
+        let nowhere = |code, field, text| Err(Nowhere { code, field, text });
         let Key { namespace, name } = self.service;
         let Some(service) = place.ctx.served(self.service) else {
-            return Err(format!("there is no Service {namespace}/{name}"));
+            return nowhere(Code::HostNotFound, "host", format!("there is no Service {namespace}/{name}"));
         };
         let mut ports = tcp_ports(service).map(|one| one.port);
         let port = match (self.port, ports.next(), ports.next()) {
             (Some(port), _, _) if !tcp_ports(service).any(|one| one.port == port) => {
-                return Err(format!("Service {namespace}/{name} has no port {port}"));
+                let text = format!("Service {namespace}/{name} has no port {port}");
+                return nowhere(Code::DestinationPort, "port", text);
             }
             (Some(port), _, _) | (None, Some(port), None) => port,
             _ => 0,
         };
         if !self.subset.is_empty() && !destination::has_subset(place, self.service, self.subset) {
             let subset = self.subset;
-            return Err(format!("no DestinationRule of Service {namespace}/{name} defines subset {subset}"));
+            let text = format!("no DestinationRule of Service {namespace}/{name} defines subset {subset}");
+            return nowhere(Code::SubsetNotDefined, "subset", text);
         }
         Ok(Backend {
             service: place.ctx.names.service(namespace, name),
@@ -46,11 +67,12 @@ impl Target<'_> {
 }
 
 /// The Service a host names, or why none can be.
-pub(crate) fn named(host: &str, namespace: &str, place: &Place<'_>) -> Result<Key, String> {
+pub(crate) fn named(host: &str, namespace: &str, place: &Place<'_>) -> Result<Key, Nowhere> {
     let names = place.ctx.names;
     Host::new(host, namespace, names).key(names).ok_or_else(|| {
         let domain = &names.domain;
-        format!("{host} is no Service's name; write it as NAME or NAME.NAMESPACE.svc.{domain}")
+        let text = format!("{host} is no Service's name; write it as NAME or NAME.NAMESPACE.svc.{domain}");
+        Nowhere { code: Code::HostNotFound, field: "host", text }
     })
 }
 

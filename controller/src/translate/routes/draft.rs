@@ -1,8 +1,10 @@
 //! The rules of one Service while they are made, with what their owners should hear about them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use ambit_api::wire::waypoint::{HttpMatch, HttpRule, TcpRule, http_rule};
+use ambit_crds::code::Code;
 use ambit_crds::meta::ObjectRef;
 
 use super::{Context, Routed};
@@ -31,15 +33,39 @@ pub(crate) struct Draft {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remarks {
     /// Consequences of what they wrote.
-    pub(crate) said: BTreeMap<ObjectRef, BTreeSet<String>>,
+    pub(crate) said: BTreeMap<ObjectRef, BTreeSet<Remark>>,
     /// Fields that nothing obeys yet.
     pub(crate) not_yet: BTreeMap<ObjectRef, BTreeSet<String>>,
 }
 
+/// One consequence of what is written in a field.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Remark {
+    /// Path below `spec`; empty where it is the whole object's.
+    pub(crate) field: String,
+    pub(crate) text: String,
+    pub(crate) code: Code,
+}
+
+impl Remark {
+    pub(crate) fn new(code: Code, field: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { field: field.into(), text: text.into(), code }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
 impl Draft {
     /// Notes something for the owner of an object.
-    pub(crate) fn remark(&mut self, object: &ObjectRef, text: String) {
-        self.remarks.said.entry(object.clone()).or_default().insert(text);
+    pub(crate) fn remark(&mut self, object: &ObjectRef, remark: Remark) {
+        self.remarks.said.entry(object.clone()).or_default().insert(remark);
     }
 
     /// Notes a field that nothing obeys yet.

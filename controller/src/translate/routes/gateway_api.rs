@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use ambit_api::wire::waypoint::{HttpMatch, HttpRule, Text};
+use ambit_crds::code::Code;
 use ambit_crds::gateway_api::{Backend, Filter, ParentRef};
 use ambit_crds::grpc_route::GrpcRoute;
 use ambit_crds::http_route::{HttpRoute, Retry, Timeouts};
@@ -17,7 +18,7 @@ use ambit_crds::meta::{ObjectMeta, ObjectRef, Order};
 use ambit_crds::service::Service;
 
 use super::Context;
-use super::draft::{Draft, Place};
+use super::draft::{Draft, Place, Remark};
 use super::matching::Precedence;
 use crate::objects::Key;
 use crate::translate::service::tcp_ports;
@@ -262,9 +263,8 @@ fn merge<'a>(
 fn remark(place: &Place<'_>, route: &Route<'_>, draft: &mut Draft) {
     if !route.hostnames.is_empty() && parents(route.meta, route.parent_refs).any(|one| one == *place.service)
     {
-        let text =
-            "hostnames mean nothing where the parent is a Service: its own name and address were called";
-        draft.remark(&route.object, text.to_owned());
+        let text = "they mean nothing where the parent is a Service: its own name and address were called";
+        draft.remark(&route.object, Remark::new(Code::FieldMeansLess, "hostnames", text));
     }
     for (at, _) in route.rules.iter().enumerate().filter(|(_, rule)| rule.has_session) {
         draft.not_yet(&route.object, format!("rules[{at}].sessionPersistence"));

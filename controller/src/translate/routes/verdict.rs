@@ -5,6 +5,7 @@ mod gateway_api;
 use std::collections::BTreeSet;
 
 use ambit_api::wire::waypoint::HttpRule;
+use ambit_crds::code::Code;
 use ambit_crds::destination_rule::DestinationRule;
 use ambit_crds::grpc_route::GrpcRoute;
 use ambit_crds::http_route::HttpRoute;
@@ -15,7 +16,7 @@ use ambit_crds::status::{Condition, ConditionStatus};
 use ambit_crds::virtual_service::{MESH_GATEWAY, VirtualService};
 
 use super::affected::{of_virtual_service, routing_to};
-use super::draft::{Draft, Place};
+use super::draft::{Draft, Place, Remark};
 use super::gateway_api::Route;
 use super::hosts::Host;
 use super::matching::ends_with;
@@ -32,14 +33,24 @@ struct Findings {
     enforced: Vec<(Key, Key)>,
     /// Gateways that obey it for whoever comes.
     gateways: Vec<Key>,
+    /// Services at which this did not look.
+    more: usize,
+    said: Said,
+}
+
+/// What is to be said to an object's owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// Why nothing of it is obeyed whatever it names, if so: reason and sentence.
+    pub(crate) refused: Option<(&'static str, String)>,
     /// Services before which no waypoint stands.
-    bare: Vec<Key>,
+    pub(crate) bare: Vec<Key>,
     /// Services whose waypoint does not obey it, and why.
-    elsewhere: Vec<(Key, String)>,
+    pub(crate) elsewhere: Vec<(Key, String)>,
     /// Consequences of what is written.
-    remarks: BTreeSet<String>,
+    pub(crate) remarks: BTreeSet<Remark>,
     /// Fields that nothing obeys yet.
-    not_yet: BTreeSet<String>,
+    pub(crate) not_yet: BTreeSet<String>,
 }
 
 /// What became of a VirtualService, DestinationRule, HTTPRoute or GRPCRoute.
@@ -47,10 +58,14 @@ pub(crate) fn verdict(ctx: &Context<'_>, object: &ObjectRef, facts: &Facts<'_>) 
     let key = Key::new(&object.namespace, &object.name);
     match object.kind {
         Kind::VirtualService => {
-            ctx.objects.get(&key).map(|one| vec![of_virtual(ctx, object, one, facts)]).unwrap_or_default()
+            let one = ctx.objects.get::<VirtualService>(&key);
+            one.map(|one| vec![of_virtual(ctx, object, one, facts).condition(no_host(one))])
+                .unwrap_or_default()
         }
         Kind::DestinationRule => {
-            ctx.objects.get(&key).map(|one| vec![of_rule(ctx, object, one, facts)]).unwrap_or_default()
+            let one = ctx.objects.get::<DestinationRule>(&key);
+            let none = ("HostNotFound", "its host is no Service");
+            one.map(|one| vec![of_rule(ctx, object, one, facts).condition(none)]).unwrap_or_default()
         }
         Kind::HttpRoute => {
             let one = ctx.objects.get::<HttpRoute>(&key);
@@ -64,7 +79,30 @@ pub(crate) fn verdict(ctx: &Context<'_>, object: &ObjectRef, facts: &Facts<'_>) 
     }
 }
 
-fn of_virtual(ctx: &Context<'_>, object: &ObjectRef, one: &VirtualService, facts: &Facts<'_>) -> Condition {
+/// What is to be said about a VirtualService, DestinationRule, HTTPRoute or GRPCRoute.
+pub(crate) fn said(ctx: &Context<'_>, object: &ObjectRef, facts: &Facts<'_>) -> Said {
+    let key = Key::new(&object.namespace, &object.name);
+    let objects = ctx.objects;
+    let findings = match object.kind {
+        Kind::VirtualService => objects.get(&key).map(|one| of_virtual(ctx, object, one, facts)),
+        Kind::DestinationRule => objects.get(&key).map(|one| of_rule(ctx, object, one, facts)),
+        Kind::HttpRoute => objects.get(&key).map(|one| gateway_api::findings(ctx, &Route::http(one), facts)),
+        Kind::GrpcRoute => objects.get(&key).map(|one| gateway_api::findings(ctx, &Route::grpc(one), facts)),
+        _ => None,
+    };
+    findings.map(|findings| findings.said).unwrap_or_default()
+}
+
+/// What it means that a VirtualService names no Service.
+fn no_host(one: &VirtualService) -> (&'static str, &'static str) {
+    match one.spec.hosts.is_empty() {
+        true => ("NotDelegatedTo", "it has no hosts, and no VirtualService that applies delegates to it"),
+        false => ("HostNotFound", "none of its hosts is a Service"),
+    }
+}
+
+fn of_virtual(ctx: &Context<'_>, object: &ObjectRef, one: &VirtualService, facts: &Facts<'_>) -> Findings {
+    let mut findings = Findings::default();
     let foreign: Vec<&str> =
         one.spec.gateways.iter().map(String::as_str).filter(|gateway| *gateway != MESH_GATEWAY).collect();
     if !virtual_service::is_of_mesh(&one.spec.gateways) {
@@ -72,26 +110,23 @@ fn of_virtual(ctx: &Context<'_>, object: &ObjectRef, one: &VirtualService, facts
             "it is for Gateway {} alone, and nothing serves Istio's Gateways yet",
             foreign.join(", ")
         );
-        return condition("Enforced", ConditionStatus::False, "NotYetEnforced", text);
+        findings.said.refused = Some(("NotYetEnforced", text));
+        return findings;
     }
-    let mut findings = Findings::default();
-    findings.not_yet.extend(foreign.into_iter().map(|gateway| format!("gateways: {gateway}")));
+    findings.said.not_yet.extend(foreign.into_iter().map(|gateway| format!("gateways: {gateway}")));
     if one.spec.export_to.iter().any(|to| to != "*") {
-        let text = "exportTo is obeyed by the waypoint's namespace; clients of any namespace that come by it are routed";
-        findings.remarks.insert(text.to_owned());
+        let text =
+            "it is obeyed by the waypoint's namespace; clients of any namespace that come by it are routed";
+        findings.remark(Code::FieldMeansLess, "exportTo", text);
     }
-    for (text, host) in one.spec.hosts.iter().zip(virtual_service::hosts(ctx, one)) {
-        unknown_host(ctx, text, &host, &mut findings);
+    for (at, (text, host)) in one.spec.hosts.iter().zip(virtual_service::hosts(ctx, one)).enumerate() {
+        unknown_host(ctx, (&format!("hosts[{at}]"), text), &host, &mut findings);
     }
     findings.look_at(ctx, object, &of_virtual_service(ctx, one), facts);
-    let none = match one.spec.hosts.is_empty() {
-        true => ("NotDelegatedTo", "it has no hosts, and no VirtualService that applies delegates to it"),
-        false => ("HostNotFound", "none of its hosts is a Service"),
-    };
-    findings.condition(none)
+    findings
 }
 
-fn unknown_host(ctx: &Context<'_>, text: &str, host: &Host, findings: &mut Findings) {
+fn unknown_host(ctx: &Context<'_>, (field, text): (&str, &str), host: &Host, findings: &mut Findings) {
     let known = match host {
         Host::Suffix(_) => true,
         Host::Exact(_) => host.key(ctx.names).is_some_and(|key| ctx.served(&key).is_some()),
@@ -99,31 +134,33 @@ fn unknown_host(ctx: &Context<'_>, text: &str, host: &Host, findings: &mut Findi
     if !known {
         let domain = &ctx.names.domain;
         let text = format!(
-            "host {text} is no Service (a name with a dot is taken as it is: NAME.NAMESPACE.svc.{domain}); other hosts \
+            "{text} is no Service (a name with a dot is taken as it is: NAME.NAMESPACE.svc.{domain}); other hosts \
              are not served yet"
         );
-        findings.remarks.insert(text);
+        findings.remark(Code::HostNotFound, field, text);
     }
 }
 
-fn of_rule(ctx: &Context<'_>, object: &ObjectRef, one: &DestinationRule, facts: &Facts<'_>) -> Condition {
+fn of_rule(ctx: &Context<'_>, object: &ObjectRef, one: &DestinationRule, facts: &Facts<'_>) -> Findings {
     let mut findings = Findings::default();
     let mut draft = Draft::default();
     destination::remarks(object, one, &mut draft);
     findings.take(object, draft);
     let host = destination::host(ctx, one);
-    unknown_host(ctx, &one.spec.host, &host, &mut findings);
+    unknown_host(ctx, ("host", &one.spec.host), &host, &mut findings);
     if !one.spec.workload_selector.match_labels.is_empty() {
         let text = "workloadSelector picks proxies beside clients, and a waypoint is none, so it is left out";
-        return condition("Enforced", ConditionStatus::False, "NoEffect", text.to_owned());
+        findings.said.refused = Some(("NoEffect", text.to_owned()));
+        return findings;
     }
     let own = Key::of(&one.meta);
     let services: BTreeSet<Key> = ctx.named([host].iter()).into_iter().collect();
     for service in services.iter().filter(|key| ctx.served(key).is_some()).take(LOOKED_AT) {
+        empty_subsets(ctx, service, one, facts, &mut findings);
         let routing = routing_to(ctx, &BTreeSet::from([service.clone()]));
         let mut gateways = routing.iter().chain([service]).filter_map(|key| (facts.waypoint)(key));
         let Some(first) = gateways.next() else {
-            findings.bare.push(service.clone());
+            findings.said.bare.push(service.clone());
             continue;
         };
         let viewed: BTreeSet<Key> = gateways.chain([first]).collect();
@@ -139,28 +176,28 @@ fn of_rule(ctx: &Context<'_>, object: &ObjectRef, one: &DestinationRule, facts: 
                         "a waypoint sees those of its own, the Service's and the root namespace".to_owned()
                     }
                 };
-                findings.elsewhere.push((service.clone(), why));
+                findings.said.elsewhere.push((service.clone(), why));
             }
         }
-        empty_subsets(ctx, service, one, facts, &mut findings);
     }
-    findings.condition(("HostNotFound", "its host is no Service"))
+    findings
 }
 
 /// What of a DestinationRule does not count because an older one says it too.
 fn shadowed(own: &Key, one: &DestinationRule, merged: &destination::Merged<'_>, findings: &mut Findings) {
     for (key, older) in merged.rules.iter().take_while(|(key, _)| **key != *own) {
-        let mut say = |what: &str| {
+        let mut say = |field: String, what: &str| {
             let text =
                 format!("{what} of DestinationRule {}/{} counts, which is older", key.namespace, key.name);
-            findings.remarks.insert(text);
+            findings.remark(Code::RuleShadowed, field, text);
         };
         if one.spec.traffic_policy.is_some() && older.spec.traffic_policy.is_some() {
-            say("trafficPolicy");
+            say("trafficPolicy".to_owned(), "that");
         }
         let twice = |name: &str| older.spec.subsets.iter().any(|subset| subset.name == name);
-        for subset in one.spec.subsets.iter().filter(|subset| twice(&subset.name)) {
-            say(&format!("subset {}", subset.name));
+        let both = one.spec.subsets.iter().enumerate().filter(|(_, subset)| twice(&subset.name));
+        for (at, subset) in both {
+            say(format!("subsets[{at}]"), &format!("subset {}", subset.name));
         }
     }
 }
@@ -174,16 +211,20 @@ fn empty_subsets(
 ) {
     let pods = facts.members.get(service).into_iter().flatten();
     let pods: Vec<&Pod> = pods.filter_map(|pod| ctx.objects.get(pod)).collect();
-    for subset in &one.spec.subsets {
+    for (at, subset) in one.spec.subsets.iter().enumerate() {
         if !pods.iter().any(|pod| selects(&subset.labels, &pod.meta.labels)) {
             let Key { namespace, name } = service;
             let text = format!("subset {} selects no pod of Service {namespace}/{name}", subset.name);
-            findings.remarks.insert(text);
+            findings.remark(Code::SubsetEmpty, format!("subsets[{at}].labels"), text);
         }
     }
 }
 
 impl Findings {
+    fn remark(&mut self, code: Code, field: impl Into<String>, text: impl Into<String>) {
+        self.said.remarks.insert(Remark::new(code, field, text));
+    }
+
     /// What became of an object of rules at each of the Services.
     fn look_at(
         &mut self,
@@ -209,20 +250,17 @@ impl Findings {
             }
             self.take(object, draft);
             match gateway {
-                None => self.bare.push((*service).clone()),
+                None => self.said.bare.push((*service).clone()),
                 Some(gateway) if counts => self.enforced.push((gateway, (*service).clone())),
-                Some(_) => self.elsewhere.push(((*service).clone(), why.to_owned())),
+                Some(_) => self.said.elsewhere.push(((*service).clone(), why.to_owned())),
             }
         }
-        if served.len() > LOOKED_AT {
-            let more = served.len() - LOOKED_AT;
-            self.remarks.insert(format!("and {more} more Services, at which this does not look"));
-        }
+        self.more = served.len().saturating_sub(LOOKED_AT);
     }
 
     fn take(&mut self, object: &ObjectRef, mut draft: Draft) {
-        self.remarks.extend(draft.remarks.said.remove(object).unwrap_or_default());
-        self.not_yet.extend(draft.remarks.not_yet.remove(object).unwrap_or_default());
+        self.said.remarks.extend(draft.remarks.said.remove(object).unwrap_or_default());
+        self.said.not_yet.extend(draft.remarks.not_yet.remove(object).unwrap_or_default());
     }
 
     /// Rules of the object that stand behind one which takes every request.
@@ -231,17 +269,19 @@ impl Findings {
         let Some(end) = rules.iter().position(|rule| ends_with(rule, 0)) else { return };
         for rule in &rules[end + 1..] {
             if let Some(place) = rule.origin.strip_prefix(&own).filter(|_| rule.origin != rules[end].origin) {
-                let text = format!(
-                    "rule {place} is never reached: {} takes every request before it",
-                    rules[end].origin
-                );
-                self.remarks.insert(text);
+                let list = if object.kind == Kind::VirtualService { "http" } else { "rules" };
+                let text =
+                    format!("it is never reached: {} takes every request before it", rules[end].origin);
+                self.remark(Code::RuleUnreachable, format!("{list}[{place}]"), text);
             }
         }
     }
 
     /// The condition `Enforced`; `none` says what it means that it names no Service.
     fn condition(self, none: (&str, &str)) -> Condition {
+        if let Some((reason, text)) = self.said.refused {
+            return condition("Enforced", ConditionStatus::False, reason, text);
+        }
         let name = |key: &Key| format!("{}/{}", key.namespace, key.name);
         let mut parts: Vec<String> = Vec::new();
         let gateways: BTreeSet<&Key> = self.enforced.iter().map(|(gateway, _)| gateway).collect();
@@ -254,26 +294,28 @@ impl Findings {
             let gateways: Vec<String> = self.gateways.iter().map(name).collect();
             parts.push(format!("by gateway {}", gateways.join(", ")));
         }
-        if let Some(Key { namespace, name: first }) = self.bare.first() {
-            let services: Vec<String> = self.bare.iter().map(name).collect();
+        if let Some(Key { namespace, name: first }) = self.said.bare.first() {
+            let services: Vec<String> = self.said.bare.iter().map(name).collect();
             parts.push(format!(
                 "no waypoint stands before Service {}: kubectl label service {first} -n {namespace} \
                  istio.io/use-waypoint=waypoint",
                 services.join(", ")
             ));
         }
-        parts.extend(self.elsewhere.iter().map(|(key, why)| format!("not for Service {}: {why}", name(key))));
-        if !self.not_yet.is_empty() {
-            let fields: Vec<&str> = self.not_yet.iter().map(String::as_str).collect();
+        parts.extend(
+            self.said.elsewhere.iter().map(|(key, why)| format!("not for Service {}: {why}", name(key))),
+        );
+        if !self.said.not_yet.is_empty() {
+            let fields: Vec<&str> = self.said.not_yet.iter().map(String::as_str).collect();
             parts.push(format!("not yet enforced: {}", fields.join(", ")));
         }
         let (status, reason) = match (
             self.enforced.is_empty() && self.gateways.is_empty(),
-            self.bare.is_empty(),
-            self.elsewhere.is_empty(),
+            self.said.bare.is_empty(),
+            self.said.elsewhere.is_empty(),
         ) {
-            (false, ..) if !self.not_yet.is_empty() => (ConditionStatus::True, "PartiallyEnforced"),
-            (false, ..) if !self.remarks.is_empty() => (ConditionStatus::True, "EnforcedWithWarnings"),
+            (false, ..) if !self.said.not_yet.is_empty() => (ConditionStatus::True, "PartiallyEnforced"),
+            (false, ..) if !self.said.remarks.is_empty() => (ConditionStatus::True, "EnforcedWithWarnings"),
             (false, ..) if self.enforced.is_empty() => (ConditionStatus::True, "Gateway"),
             (false, ..) => (ConditionStatus::True, "Waypoint"),
             (true, false, _) => (ConditionStatus::False, "WaypointRequired"),
@@ -283,7 +325,10 @@ impl Findings {
                 (ConditionStatus::False, none.0)
             }
         };
-        parts.extend(self.remarks);
+        parts.extend(self.said.remarks.iter().map(Remark::to_string));
+        if self.more > 0 {
+            parts.push(format!("and {} more Services, at which this does not look", self.more));
+        }
         condition("Enforced", status, reason, parts.join("; "))
     }
 }

@@ -8,11 +8,12 @@ mod tcp;
 use std::borrow::Cow;
 
 use ambit_api::wire::waypoint::{HttpMatch, HttpRule};
+use ambit_crds::code::Code;
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::virtual_service::{Delegate, HttpRoute, MESH_GATEWAY, VirtualService};
 
-use super::draft::{Draft, Place};
+use super::draft::{Draft, Place, Remark};
 use super::hosts::{Closeness, Host, is_exported};
 use super::{Context, matching, mesh_retry, millis, retry};
 use crate::objects::Key;
@@ -107,25 +108,26 @@ fn delegated(place: &Place<'_>, root: &Rule<'_>, key: &Key, draft: &mut Draft) {
     let Some(found) = found else {
         let Key { namespace, name } = key;
         let text = format!(
-            "http[{}]: no VirtualService {namespace}/{name} without hosts is there to delegate to, so the rule is left out",
-            root.place
+            "no VirtualService {namespace}/{name} without hosts is there to delegate to, so the rule is left out"
         );
-        return draft.remark(root.object, text);
+        let field = format!("http[{}].delegate", root.place);
+        return draft.remark(root.object, Remark::new(Code::Delegate, field, text));
     };
     let object = reference(key);
     draft.sources.insert(object.clone());
     for (at, route) in found.spec.http.iter().enumerate() {
         if route.delegate.is_some() {
-            draft.remark(&object, format!("http[{at}]: a delegate cannot delegate, so the rule is left out"));
+            let text = "a delegate cannot delegate, so the rule is left out";
+            draft.remark(&object, Remark::new(Code::Delegate, format!("http[{at}].delegate"), text));
             continue;
         }
         let Some(own) = matches::of_rule(route, at, &object, draft) else { continue };
         let Some(matches) = within(&root.matches, own) else {
             let text = format!(
-                "http[{at}]: its conditions do not lie within those of {} http[{}], so the rule is left out there",
+                "its conditions do not lie within those of {} http[{}], so the rule is left out there",
                 root.object, root.place
             );
-            draft.remark(&object, text);
+            draft.remark(&object, Remark::new(Code::Delegate, format!("http[{at}].match"), text));
             continue;
         };
         let route = Cow::Owned(action::inherited(&root.route, route));

@@ -107,7 +107,7 @@ impl State {
     }
 
     /// The objects a policy is attached to, by what became of each.
-    pub(super) fn targets(&self, key: &Key, targets: &[TargetRef]) -> Targets {
+    pub(crate) fn targets(&self, key: &Key, targets: &[TargetRef]) -> Targets {
         let mut sorted = Targets::default();
         for target in targets {
             let elsewhere =

@@ -2,13 +2,14 @@
 
 use ambit_api::wire::waypoint::traffic_policy::LoadBalancer as Wire;
 use ambit_api::wire::waypoint::{OutlierDetection as WireOutlier, TrafficPolicy as WirePolicy};
+use ambit_crds::code::Code;
 use ambit_crds::destination_rule::{
     ClientTls, ConnectionPool, DestinationRule, H2UpgradePolicy, LoadBalancer, OutlierDetection,
     PortTrafficPolicy, SimpleBalancer, TlsMode, TrafficPolicy,
 };
 use ambit_crds::meta::ObjectRef;
 
-use super::super::draft::Draft;
+use super::super::draft::{Draft, Remark};
 use super::super::millis;
 
 /// What is off or on where outlierDetection says nothing else.
@@ -158,23 +159,17 @@ fn remark_blocks(object: &ObjectRef, path: &str, blocks: &Blocks<'_>, draft: &mu
     let mode = blocks.tls.map(|tls| tls.mode);
     not_yet("tls", matches!(mode, Some(TlsMode::Simple | TlsMode::Mutual)));
     if matches!(mode, Some(TlsMode::Disable | TlsMode::IstioMutual)) {
-        let text = format!(
-            "{path}.tls: between pods of the mesh mutual TLS is always spoken, so the mode changes nothing"
-        );
-        draft.remark(object, text);
+        let text = "between pods of the mesh mutual TLS is always spoken, so the mode changes nothing";
+        draft.remark(object, Remark::new(Code::FieldMeansLess, format!("{path}.tls"), text));
     }
     match blocks.balancer.and_then(|one| one.simple) {
         Some(SimpleBalancer::LeastConn) => {
-            let text = format!(
-                "{path}.loadBalancer: LEAST_CONN is the superseded name of LEAST_REQUEST and means that"
-            );
-            draft.remark(object, text);
+            let text = "LEAST_CONN is the superseded name of LEAST_REQUEST and means that";
+            draft.remark(object, Remark::new(Code::FieldMeansLess, format!("{path}.loadBalancer"), text));
         }
         Some(SimpleBalancer::Passthrough) => {
-            let text = format!(
-                "{path}.loadBalancer: a waypoint chooses the endpoint, so PASSTHROUGH means LEAST_REQUEST"
-            );
-            draft.remark(object, text);
+            let text = "a waypoint chooses the endpoint, so PASSTHROUGH means LEAST_REQUEST";
+            draft.remark(object, Remark::new(Code::FieldMeansLess, format!("{path}.loadBalancer"), text));
         }
         _ => {}
     }

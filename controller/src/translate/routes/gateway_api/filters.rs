@@ -6,10 +6,11 @@ use ambit_api::wire::waypoint::{
     Backend as WireBackend, DirectResponse, Forward, HeaderChange, HttpRule, Mirror, PathChange, Redirect,
     Retry as WireRetry, Rewrite, http_rule,
 };
+use ambit_crds::code::Code;
 use ambit_crds::gateway_api::{self as crd, Backend, Filter, HeaderModifier, PathModifier};
 
 use super::super::backend::broken;
-use super::super::draft::{Draft, Place};
+use super::super::draft::{Draft, Place, Remark};
 use super::super::{HOST, mesh_retry, millis, retry};
 use super::references::resolve;
 use super::{Route, Rule};
@@ -92,7 +93,8 @@ fn apply(
                 ..Mirror::default()
             }),
             Err(why) => {
-                draft.remark(&route.object, format!("rules[{at}]: {}; nothing is mirrored there", why.text))
+                let text = format!("{}; nothing is mirrored there", why.text);
+                draft.remark(&route.object, Remark::new(why.code, format!("rules[{at}].filters"), text));
             }
         },
         Filter::Cors(_) => draft.not_yet(&route.object, format!("rules[{at}].filters.cors")),
@@ -110,14 +112,16 @@ fn apply(
 fn forward(place: &Place<'_>, route: &Route<'_>, at: usize, draft: &mut Draft) -> Forward {
     let rule = &route.rules[at];
     if rule.backends.is_empty() {
-        draft.remark(&route.object, format!("rules[{at}] names no backend; its requests get {BROKEN}"));
+        let text = format!("it names no backend; its requests get {BROKEN}");
+        draft.remark(&route.object, Remark::new(Code::BackendNotResolved, format!("rules[{at}]"), text));
     }
-    let mut one = |backend: &Backend| {
+    let mut one = |(number, backend): (usize, &Backend)| {
         let found = resolve(place, &route.object, &backend.object);
         let mut wire = found.unwrap_or_else(|why| {
             if backend.weight > 0 {
-                let text = format!("rules[{at}]: {}; its requests get {BROKEN}", why.text);
-                draft.remark(&route.object, text);
+                let field = format!("rules[{at}].backendRefs[{number}]");
+                let text = format!("{}; its requests get {BROKEN}", why.text);
+                draft.remark(&route.object, Remark::new(why.code, field, text));
             }
             broken(BROKEN, why.text)
         });
@@ -127,7 +131,7 @@ fn forward(place: &Place<'_>, route: &Route<'_>, at: usize, draft: &mut Draft) -
         }
         wire
     };
-    Forward { backends: rule.backends.iter().map(&mut one).collect() }
+    Forward { backends: rule.backends.iter().enumerate().map(&mut one).collect() }
 }
 
 /// Filters of one backend change headers; nothing else is obeyed there yet.

@@ -1,6 +1,7 @@
 //! What routes refer to: found and permitted, or why not.
 
 use ambit_api::wire::waypoint::Backend as WireBackend;
+use ambit_crds::code::Code;
 use ambit_crds::gateway_api::{BackendObject, GROUP};
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::reference_grant::{GrantFrom, GrantTo, ReferenceGrant};
@@ -15,6 +16,7 @@ use crate::objects::Key;
 pub(crate) struct Unresolved {
     /// The Gateway API's reason for `ResolvedRefs`.
     pub(crate) reason: &'static str,
+    pub(crate) code: Code,
     pub(crate) text: String,
 }
 
@@ -29,7 +31,7 @@ pub(crate) fn resolve(
     route: &ObjectRef,
     object: &BackendObject,
 ) -> Result<WireBackend, Unresolved> {
-    let unresolved = |reason, text| Err(Unresolved { reason, text });
+    let unresolved = |reason, text| Err(Unresolved { reason, code: Code::BackendNotResolved, text });
     let key = key(object, &route.namespace);
     let BackendObject { group, kind, .. } = object;
     if !object.is_service() {
@@ -49,7 +51,7 @@ pub(crate) fn resolve(
         return unresolved("UnsupportedValue", format!("Service {} needs a port here", object.name));
     };
     let target = Target { service: &key, subset: "", port: Some(port.get()) };
-    target.find(place).or_else(|why| unresolved("BackendNotFound", why))
+    target.find(place).map_err(|why| Unresolved { reason: "BackendNotFound", code: why.code, text: why.text })
 }
 
 fn is_granted(ctx: &Context<'_>, route: &ObjectRef, key: &Key) -> bool {

@@ -14,18 +14,23 @@ use crate::objects::Key;
 
 /// The conditions; where parents differ, the message names each.
 pub(super) fn conditions(ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>) -> Vec<Condition> {
-    let mut findings = Findings::default();
-    let services = super::super::gateway_api::parents(route.meta, route.parent_refs).collect();
-    findings.look_at(ctx, &route.object, &services, facts);
-    findings.look_at_gateways(ctx, route, facts);
     vec![
         accepted(ctx, route),
         resolved(ctx, route),
-        findings.condition((
+        findings(ctx, route, facts).condition((
             "NoMatchingParent",
             "none of its parents is a Service that exists or a Gateway of ours that takes it",
         )),
     ]
+}
+
+/// What became of it at its parents.
+pub(super) fn findings(ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>) -> Findings {
+    let mut findings = Findings::default();
+    let services = super::super::gateway_api::parents(route.meta, route.parent_refs).collect();
+    findings.look_at(ctx, &route.object, &services, facts);
+    findings.look_at_gateways(ctx, route, facts);
+    findings
 }
 
 impl Findings {

@@ -8,8 +8,8 @@ use ambit_api::wire::waypoint::{
 };
 use ambit_crds::virtual_service::{self as crd, Destination, HttpDestination, HttpRoute, RedirectPort};
 
-use super::super::backend::{self, Target};
-use super::super::draft::{Draft, Place};
+use super::super::backend::{self, Nowhere, Target};
+use super::super::draft::{Draft, Place, Remark};
 use super::{Rule, filters};
 
 /// Before the rest of a redirect's path: only the matched prefix is replaced.
@@ -60,11 +60,10 @@ fn forward(place: &Place<'_>, rule: &Rule<'_>, draft: &mut Draft) -> Forward {
     let one = |(at, route): (usize, &HttpDestination)| {
         let found = find(place, &rule.object.namespace, &route.destination);
         let mut backend = found.unwrap_or_else(|why| {
-            draft.remark(
-                rule.object,
-                format!("http[{}].route[{at}]: {why}; its requests get 503", rule.place),
-            );
-            backend::broken(503, why)
+            let field = format!("http[{}].route[{at}].destination.{}", rule.place, why.field);
+            let text = format!("{why}; its requests get 503");
+            draft.remark(rule.object, Remark::new(why.code, field, text));
+            backend::broken(503, why.text)
         });
         // Alone it gets everything, whatever its weight says.
         backend.weight = if routes.len() == 1 { 1 } else { route.weight };
@@ -78,7 +77,7 @@ fn forward(place: &Place<'_>, rule: &Rule<'_>, draft: &mut Draft) -> Forward {
 }
 
 /// The backend of a destination that an object of `namespace` names.
-pub(super) fn find(place: &Place<'_>, namespace: &str, to: &Destination) -> Result<Backend, String> {
+pub(super) fn find(place: &Place<'_>, namespace: &str, to: &Destination) -> Result<Backend, Nowhere> {
     let service = backend::named(&to.host, namespace, place)?;
     Target { service: &service, subset: &to.subset, port: to.port.map(|port| port.number.get()) }.find(place)
 }

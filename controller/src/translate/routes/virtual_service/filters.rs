@@ -4,7 +4,7 @@ use ambit_api::wire::waypoint::{Fault as WireFault, HeaderChange, HttpRule, Mirr
 use ambit_crds::value::Percent;
 use ambit_crds::virtual_service::{Fault, HeaderOperations, HttpRoute};
 
-use super::super::draft::{Draft, Place};
+use super::super::draft::{Draft, Place, Remark};
 use super::super::{HOST, millis};
 use super::{Rule, action};
 
@@ -63,11 +63,16 @@ pub(super) fn fault(asked: Option<&Fault>) -> Option<WireFault> {
 /// The mirrors that exist.
 pub(super) fn mirrors(place: &Place<'_>, rule: &Rule<'_>, draft: &mut Draft, wire: &mut HttpRule) {
     let route = &rule.route;
-    for (to, share) in route.copies() {
+    for (at, (to, share)) in route.copies().enumerate() {
         match action::find(place, &rule.object.namespace, to) {
             Err(why) => {
-                let text = format!("http[{}].mirror: {why}; nothing is mirrored there", rule.place);
-                draft.remark(rule.object, text);
+                let copy = match route.mirror {
+                    Some(_) => "mirror".to_owned(),
+                    None => format!("mirrors[{at}].destination"),
+                };
+                let field = format!("http[{}].{copy}.{}", rule.place, why.field);
+                let text = format!("{why}; nothing is mirrored there");
+                draft.remark(rule.object, Remark::new(why.code, field, text));
             }
             Ok(to) => wire.mirrors.push(Mirror {
                 service: to.service,

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use ambit_api::wire::waypoint::text::Kind;
 use ambit_api::wire::waypoint::{HeaderMatch, HttpMatch, Text};
+use ambit_crds::code::Code;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::value::StringMatch;
 use ambit_crds::virtual_service::{self as crd, HttpRoute};
 
-use super::super::draft::Draft;
+use super::super::draft::{Draft, Remark};
 use super::is_of_mesh;
 
 /// Headers that have fields of their own and mean nothing among headers.
@@ -27,7 +28,8 @@ pub(super) fn of_rule(
     for (number, one) in route.matches.iter().enumerate() {
         let place = format!("http[{at}].match[{number}]");
         if !one.gateways.is_empty() && !is_of_mesh(&one.gateways) {
-            draft.remark(object, format!("{place} is for gateways only, which nothing serves yet"));
+            let text = "it is for gateways only, which nothing serves yet";
+            draft.remark(object, Remark::new(Code::IstioGateway, format!("{place}.gateways"), text));
         } else if one.headers.keys().chain(one.without_headers.keys()).any(|name| name.starts_with(CLAIMS)) {
             draft.not_yet(object, format!("{place}.headers (token claims; the condition is never met)"));
         } else {
@@ -41,9 +43,8 @@ pub(super) fn of_rule(
 fn remark_ignored(one: &crd::HttpMatch, place: &str, object: &ObjectRef, draft: &mut Draft) {
     let ignored = |name: &&String| OWN_FIELDS.contains(&name.as_str());
     for name in one.headers.keys().chain(one.without_headers.keys()).filter(ignored) {
-        let text =
-            format!("{place}: {name} among headers means nothing; write it as a field of the condition");
-        draft.remark(object, text);
+        let text = format!("{name} among headers means nothing; write it as a field of the condition");
+        draft.remark(object, Remark::new(Code::FieldMeansLess, format!("{place}.headers.{name}"), text));
     }
 }
 

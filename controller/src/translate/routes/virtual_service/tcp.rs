@@ -1,11 +1,12 @@
 //! A VirtualService's rules for connections, and those for TLS, of which the server's name alone decides.
 
 use ambit_api::wire::waypoint::{TcpMatch, TcpRule};
+use ambit_crds::code::Code;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::virtual_service::{self as crd, VirtualService, WeightedDestination};
 
 use super::super::backend;
-use super::super::draft::{Draft, Place};
+use super::super::draft::{Draft, Place, Remark};
 use super::super::hosts::Host;
 use super::{action, is_of_mesh};
 
@@ -15,7 +16,8 @@ pub(super) fn add(place: &Place<'_>, object: &ObjectRef, one: &VirtualService, d
         let met: Vec<TcpMatch> =
             route.matches.iter().filter(|one| is_of_mesh(&one.gateways)).map(of_tcp).collect();
         if met.is_empty() && !route.matches.is_empty() {
-            draft.remark(object, format!("tcp[{at}] is for gateways only, which nothing serves yet"));
+            let text = "it is for gateways only, which nothing serves yet";
+            draft.remark(object, Remark::new(Code::IstioGateway, format!("tcp[{at}].match"), text));
             continue;
         }
         if route.matches.iter().any(|one| !one.source_subnet.is_empty()) {
@@ -31,9 +33,9 @@ pub(super) fn add(place: &Place<'_>, object: &ObjectRef, one: &VirtualService, d
         let met: Vec<TcpMatch> = met.filter(|one| one.sni_hosts.iter().any(names_it)).map(of_tls).collect();
         if route.matches.iter().any(|one| !one.sni_hosts.iter().all(names_it)) {
             let text = format!(
-                "tls[{at}]: the server's name is not read at a waypoint, so sniHosts other than {hostname} are never met"
+                "the server's name is not read at a waypoint, so sniHosts other than {hostname} are never met"
             );
-            draft.remark(object, text);
+            draft.remark(object, Remark::new(Code::FieldMeansLess, format!("tls[{at}].match"), text));
         }
         if !met.is_empty() {
             push(place, object, &format!("tls[{at}]"), (met, &route.route), draft);
@@ -69,8 +71,10 @@ fn push(
     let one = |(at, route): (usize, &WeightedDestination)| {
         let found = action::find(place, &object.namespace, &route.destination);
         let mut backend = found.unwrap_or_else(|why| {
-            draft.remark(object, format!("{here}.route[{at}]: {why}; its connections are refused"));
-            backend::broken(503, why)
+            let field = format!("{here}.route[{at}].destination.{}", why.field);
+            let text = format!("{why}; its connections are refused");
+            draft.remark(object, Remark::new(why.code, field, text));
+            backend::broken(503, why.text)
         });
         backend.weight = if routes.len() == 1 { 1 } else { route.weight };
         backend
