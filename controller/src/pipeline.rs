@@ -88,7 +88,9 @@ impl<T: Translate> Pipeline<T> {
                 match &event {
                     SourceEvent::Rescanned(number) => looked = Some(*number),
                     SourceEvent::InitDone => listed = Listed::Complete,
-                    SourceEvent::Reported(fault) => tracing::warn!(%fault, code = %fault.code, "in the source"),
+                    SourceEvent::Reported(fault) => {
+                        tracing::warn!(%fault, code = %fault.code, "in the source")
+                    }
                     _ => {}
                 }
                 changes.extend(inbox.take(event));

@@ -50,7 +50,8 @@ pub(super) fn check(ctx: &Context<'_>, object: &ObjectRef, report: &mut Report) 
             format!("no waypoint stands before Service {}, so nothing obeys it there", services.join(", "));
         let mend = match ctx.state.autos.asks(&first.namespace) {
             // Asked for, and not there: nothing yet that brings one up.
-            true => "write a VirtualService or HTTPRoute for the Service too, which brings its waypoint up".to_owned(),
+            true => "write a VirtualService or HTTPRoute for the Service too, which brings its waypoint up"
+                .to_owned(),
             false => format!("kubectl label namespace {} ambit.mesh/waypoint=auto", first.namespace),
         };
         report.warning(Code::RouteWaypointRequired, "", message, mend);

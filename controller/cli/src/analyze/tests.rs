@@ -116,13 +116,18 @@ fn printed(analysis: &Analysis, output: Output) -> String {
 
 #[test]
 fn what_is_printed() {
-    let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {istio-injection: enabled}}\n---\napiVersion: v1\nkind: Pood\nmetadata: {name: b}\n";
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {istio-injection: enabled}}\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolice\nmetadata: {name: b}\n";
     let analysis = analysed(text);
     assert_eq!(analysis.exit(), 1);
     let table = printed(&analysis, Output::Table);
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines[0].starts_with("error    AMB0006  ") && lines[0].contains("x.yaml:6: unknown kind \"Pood\""));
-    assert!(lines[1].starts_with("warning  AMB0302  ") && lines[1].contains("x.yaml:3: Namespace a: "), "{table}");
+    assert!(
+        lines[0].starts_with("error    AMB0006  ") && lines[0].contains("x.yaml:6: unknown kind \"AuthorizationPolice\"")
+    );
+    assert!(
+        lines[1].starts_with("warning  AMB0302  ") && lines[1].contains("x.yaml:3: Namespace a: "),
+        "{table}"
+    );
     assert!(lines[2].starts_with("1 error, 1 warning and 0 notes in 1 object; "), "{table}");
     let json: serde_json::Value = serde_json::from_str(&printed(&analysis, Output::Json)).unwrap();
     assert_eq!((&json[0]["code"], &json[0]["severity"]), (&"AMB0006".into(), &"error".into()));
@@ -130,7 +135,10 @@ fn what_is_printed() {
     let yaml: serde_json::Value = serde_saphyr::from_str(&printed(&analysis, Output::Yaml)).unwrap();
     assert_eq!(yaml, json);
     let healthy = analysed("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
-    assert_eq!((printed(&healthy, Output::Table).as_str(), healthy.exit()), ("nothing found in 1 object\n", 0));
+    assert_eq!(
+        (printed(&healthy, Output::Table).as_str(), healthy.exit()),
+        ("nothing found in 1 object\n", 0)
+    );
     assert_eq!(Analysis::of(load_once(&["/nonexistent/folder".into()])).exit(), 2);
 }
 
@@ -140,13 +148,27 @@ fn many(count: usize) -> String {
     for number in 0..count {
         let (namespace, app) = (number / 48, number / 6 % 8);
         let object = match number % 6 {
-            0 if app == 0 => format!("v1\nkind: Namespace\nmetadata: {{name: n{namespace}, labels: {{istio.io/dataplane-mode: ambient, ambit.mesh/waypoint: auto}}}}"),
-            0 => format!("security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec: {{selector: {{matchLabels: {{app: a{app}}}}}, mtls: {{mode: STRICT}}}}"),
-            1 => format!("apps/v1\nkind: Deployment\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec:\n  selector: {{matchLabels: {{app: a{app}}}}}\n  template:\n    metadata: {{labels: {{app: a{app}, version: v1}}}}\n    spec: {{serviceAccountName: a{app}, containers: [{{name: c, image: i, ports: [{{containerPort: 8080}}]}}]}}"),
-            2 => format!("v1\nkind: Service\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec: {{selector: {{app: a{app}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}"),
-            3 => format!("networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec:\n  hosts: [a{app}]\n  http:\n  - route:\n    - {{destination: {{host: a{app}, subset: v1}}, weight: 50}}\n    - {{destination: {{host: a{app}, subset: v2}}, weight: 40}}"),
-            4 => format!("networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec: {{host: a{app}, subsets: [{{name: v1, labels: {{version: v1}}}}]}}"),
-            _ => format!("security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec:\n  selector: {{matchLabels: {{app: a{app}}}}}\n  rules:\n  - from: [{{source: {{principals: [cluster.local/ns/n{namespace}/sa/a0]}}}}]\n    to: [{{operation: {{methods: [GET]}}}}]"),
+            0 if app == 0 => format!(
+                "v1\nkind: Namespace\nmetadata: {{name: n{namespace}, labels: {{istio.io/dataplane-mode: ambient, ambit.mesh/waypoint: auto}}}}"
+            ),
+            0 => format!(
+                "security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec: {{selector: {{matchLabels: {{app: a{app}}}}}, mtls: {{mode: STRICT}}}}"
+            ),
+            1 => format!(
+                "apps/v1\nkind: Deployment\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec:\n  selector: {{matchLabels: {{app: a{app}}}}}\n  template:\n    metadata: {{labels: {{app: a{app}, version: v1}}}}\n    spec: {{serviceAccountName: a{app}, containers: [{{name: c, image: i, ports: [{{containerPort: 8080}}]}}]}}"
+            ),
+            2 => format!(
+                "v1\nkind: Service\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec: {{selector: {{app: a{app}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}"
+            ),
+            3 => format!(
+                "networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec:\n  hosts: [a{app}]\n  http:\n  - route:\n    - {{destination: {{host: a{app}, subset: v1}}, weight: 50}}\n    - {{destination: {{host: a{app}, subset: v2}}, weight: 40}}"
+            ),
+            4 => format!(
+                "networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec: {{host: a{app}, subsets: [{{name: v1, labels: {{version: v1}}}}]}}"
+            ),
+            _ => format!(
+                "security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a{app}, namespace: n{namespace}}}\nspec:\n  selector: {{matchLabels: {{app: a{app}}}}}\n  rules:\n  - from: [{{source: {{principals: [cluster.local/ns/n{namespace}/sa/a0]}}}}]\n    to: [{{operation: {{methods: [GET]}}}}]"
+            ),
         };
         write!(text, "---\napiVersion: {object}\n").unwrap();
     }
@@ -168,8 +190,30 @@ fn a_thousand_objects_take_no_time() {
 
 /// Words to put where others stand.
 const WORDS: [&str; 24] = [
-    "web", "shop", "\"*\"", "\"\"", "null", "0", "65536", "-1", "1e99", "true", "[]", "{}", "[{}]", "auto", "none",
-    "AUDIT", "CUSTOM", "DENY", "mesh", "cluster.local", "spiffe://x", "*.shop.svc.cluster.local", "{**}", "\u{1F980}",
+    "web",
+    "shop",
+    "\"*\"",
+    "\"\"",
+    "null",
+    "0",
+    "65536",
+    "-1",
+    "1e99",
+    "true",
+    "[]",
+    "{}",
+    "[{}]",
+    "auto",
+    "none",
+    "AUDIT",
+    "CUSTOM",
+    "DENY",
+    "mesh",
+    "cluster.local",
+    "spiffe://x",
+    "*.shop.svc.cluster.local",
+    "{**}",
+    "\u{1F980}",
 ];
 
 /// One careless change of a text.
