@@ -16,8 +16,12 @@ mod service;
 mod template;
 mod waypoint;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::{ObjectMeta, ObjectRef};
@@ -25,9 +29,9 @@ use ambit_crds::object::Object;
 use ambit_crds::status::Condition;
 
 use crate::objects::Key;
-use crate::translate::Translator;
 use crate::translate::gateways::MANAGED;
 use crate::translate::state::State;
+use crate::translate::{Change, Translator};
 
 pub use finding::Finding;
 pub(crate) use finding::Report;
@@ -43,6 +47,12 @@ struct Context<'a> {
 impl<'a> Context<'a> {
     fn new(translator: &'a Translator) -> Self {
         Self { translator, state: translator.state(), hosts: OnceCell::new() }
+    }
+
+    /// Whether a waypoint that the namespace asks for is being brought up.
+    fn is_coming(&self, namespace: &str) -> bool {
+        let wanted = self.state.autos.gateway(namespace);
+        wanted.is_some_and(|gateway| !self.state.gateways.contains_key(&gateway))
     }
 
     fn conditions(&self, object: &ObjectRef) -> &'a [Condition] {
@@ -97,6 +107,14 @@ pub fn all(translator: &Translator) -> Vec<Finding> {
 pub fn about(translator: &Translator, object: &ObjectRef) -> Vec<Finding> {
     let context = Context::new(translator);
     context.state.objects.any(object).map(|object| context.about(object)).unwrap_or_default()
+}
+
+/// The findings about an object if it were applied now. It copies what translation knows, so it costs as much as there are
+/// objects.
+pub fn admitted(translator: &Translator, object: &Arc<Object>) -> Vec<Finding> {
+    let mut would_be = translator.clone();
+    would_be.apply([Change::Applied(Arc::clone(object))]);
+    about(&would_be, &object.reference())
 }
 
 /// Whether a controller made it: whoever wrote what it is made from is told there.

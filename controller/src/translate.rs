@@ -48,7 +48,7 @@ use record::Mesh;
 use state::State;
 
 /// Translates batches of changes, one snapshot each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Translator {
     state: State,
     verdicts: BTreeMap<ObjectRef, Vec<Condition>>,

@@ -89,6 +89,10 @@ impl Analysis {
     fn of(loaded: Loaded) -> Self {
         let Loaded { objects, invalid, mut faults, places } = loaded;
         let count = objects.len() + invalid.len();
+        for fault in faults.iter_mut().filter(|fault| fault.code == Code::FolderUnreadable) {
+            // Whoever watches the folder says that it will be tried again; nobody does here.
+            fault.mend = "name a folder that exists, may be read and holds fewer files".to_owned();
+        }
         let settled = settle(objects, invalid);
         let mut found: BTreeMap<ObjectRef, Vec<Finding>> = BTreeMap::new();
         for finding in analyze::all(&settled.translator) {

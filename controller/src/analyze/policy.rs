@@ -62,6 +62,7 @@ fn verdict(
         (ConditionStatus::False, "NoWorkloads") => no_workloads(field, report),
         (ConditionStatus::False, "WaypointRequired") => match covered(ctx, key).next() {
             None => no_workloads(field, report),
+            Some((pod, _)) if ctx.is_coming(&pod.namespace) => {}
             Some(_) => {
                 let (message, mend) = said(&message);
                 report.error(Code::PolicyWaypointRequired, "spec.rules", message.to_owned(), mend);
@@ -100,7 +101,7 @@ fn attached(ctx: &Context<'_>, key: &Key, (at, target): (usize, &TargetRef), rep
         let mend = "correct the name; a policy stands in the namespace of what it names";
         report.warning(Code::TargetNotFound, &field, message, mend);
     }
-    if !found.services.is_empty() {
+    if !found.services.is_empty() && !ctx.is_coming(namespace) {
         let message = format!("no waypoint stands before Service {namespace}/{name}, so it refuses everyone");
         let mend = format!("kubectl label service {name} -n {namespace} istio.io/use-waypoint=waypoint");
         report.error(Code::PolicyWaypointRequired, &field, message, mend);

@@ -44,8 +44,10 @@ pub(super) fn check(ctx: &Context<'_>, object: &ObjectRef, report: &mut Report) 
         report.warning(code, &format!("spec.{field}"), message, "remove it, or know that it has no effect");
     }
     let is_attached = parents(ctx, object, report);
-    if let Some(first) = said.bare.first().filter(|_| is_attached) {
-        let services: Vec<String> = said.bare.iter().map(name).collect();
+    let bare = said.bare.iter().filter(|service| is_attached && !ctx.is_coming(&service.namespace));
+    let bare: Vec<&Key> = bare.collect();
+    if let Some(first) = bare.first() {
+        let services: Vec<String> = bare.iter().map(|service| name(service)).collect();
         let message =
             format!("no waypoint stands before Service {}, so nothing obeys it there", services.join(", "));
         let mend = match ctx.state.autos.asks(&first.namespace) {

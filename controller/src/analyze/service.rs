@@ -5,14 +5,14 @@ use ambit_crds::code::Code;
 use ambit_crds::document::suggest;
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::{ObjectRef, selects};
-use ambit_crds::pod::{IntOrString, Pod};
+use ambit_crds::pod::{IntOrString, Pod, Protocol};
 use ambit_crds::service::{Addressing, Service, ServicePort};
 use ambit_crds::status::ConditionStatus;
 
 use super::{Context, Report, port, reference, said};
 use crate::objects::Key;
 use crate::translate::routes;
-use crate::translate::service::{app_protocol, is_served, tcp_ports};
+use crate::translate::service::{app_protocol, is_served};
 
 pub(super) fn check(ctx: &Context<'_>, one: &Service, report: &mut Report) {
     if !is_served(one) {
@@ -38,6 +38,7 @@ fn conditions(ctx: &Context<'_>, one: &Service, report: &mut Report) {
     for condition in ctx.conditions(&object).iter().filter(|condition| condition.kind == "Enforced") {
         let (message, mend) = said(&condition.message);
         match (condition.status, condition.reason.as_str()) {
+            (ConditionStatus::False, "WaypointRequired") if ctx.is_coming(&one.meta.namespace) => {}
             (ConditionStatus::False, "WaypointRequired") => {
                 report.error(Code::ServiceLocked, "", message.to_owned(), mend);
             }
@@ -75,7 +76,7 @@ fn without_pods(ctx: &Context<'_>, one: &Service, report: &mut Report) {
 }
 
 fn target(pods: &[&Pod], (at, one): (usize, &ServicePort), report: &mut Report) {
-    if pods.is_empty() || one.protocol != ambit_crds::pod::Protocol::Tcp {
+    if pods.is_empty() || one.protocol != Protocol::Tcp {
         return;
     }
     let field = format!("spec.ports[{at}].targetPort");
@@ -112,40 +113,43 @@ fn target(pods: &[&Pod], (at, one): (usize, &ServicePort), report: &mut Report) 
     }
 }
 
-/// Ports that routes of HTTP concern, and whose protocol says otherwise or nothing.
+/// Ports that are to carry HTTP, by routes or policies, and whose name says otherwise or nothing.
 fn protocols(ctx: &Context<'_>, key: &Key, one: &Service, report: &mut Report) {
-    let routed = routes::service(&ctx.state.routes(), key, &key.namespace);
-    let of_http =
-        |source: &&ObjectRef| matches!(source.kind, Kind::VirtualService | Kind::HttpRoute | Kind::GrpcRoute);
-    let Some(source) = routed.sources.iter().find(of_http).filter(|_| routed.is_routed()) else { return };
-    for (at, port) in
-        one.spec.ports.iter().enumerate().filter(|(_, port)| tcp_ports(one).any(|tcp| tcp == *port))
-    {
+    let Some(lost) = asked_of_http(ctx, key) else { return };
+    for (at, port) in one.spec.ports.iter().enumerate().filter(|(_, port)| port.protocol == Protocol::Tcp) {
         let field = format!("spec.ports[{at}].name");
+        let number = port.port;
         match app_protocol(port) {
             AppProtocol::Tcp | AppProtocol::Tls => {
-                let message =
-                    format!("port {} is declared to be no HTTP, so {source} does nothing for it", port.port);
-                report.warning(
-                    Code::PortProtocol,
-                    &field,
-                    message,
-                    "name the port http, http2 or grpc, if it is that",
-                );
+                let message = format!("port {number} is declared to be no HTTP, so {lost}");
+                let mend = "name the port http, http2 or grpc, if it is that";
+                report.warning(Code::PortProtocol, &field, message, mend);
             }
             AppProtocol::Unknown => {
                 let message = format!(
-                    "the protocol of port {} is not declared, so it is told by the first bytes",
-                    port.port
+                    "the protocol of port {number} is not declared, so it is told by the first bytes"
                 );
-                report.note(
-                    Code::PortProtocol,
-                    &field,
-                    message,
-                    "name the port http, http2 or grpc, or set appProtocol",
-                );
+                let mend = "name the port http, http2 or grpc, or set appProtocol";
+                report.note(Code::PortProtocol, &field, message, mend);
             }
             _ => {}
         }
     }
+}
+
+/// What is lost where a port carries no HTTP; nothing if nobody asks for any.
+fn asked_of_http(ctx: &Context<'_>, key: &Key) -> Option<String> {
+    let state = ctx.state;
+    let routed = routes::service(&state.routes(), key, &key.namespace);
+    let of_http =
+        |source: &&ObjectRef| matches!(source.kind, Kind::VirtualService | Kind::HttpRoute | Kind::GrpcRoute);
+    if let Some(source) = routed.sources.iter().find(of_http).filter(|_| routed.is_routed()) {
+        return Some(format!("{source} does nothing for it"));
+    }
+    let mut attached = state.policies.attached(key);
+    let of_service =
+        attached.any(|policy| state.policies.all.get(policy).is_some_and(|policy| policy.is_l7()));
+    let pods = state.members.get(key).into_iter().flatten();
+    let of_pods = pods.filter_map(|pod| state.records.get(pod)).any(|record| record.needs_l7);
+    (of_service || of_pods).then(|| "what its policies ask of HTTP cannot be told, and refuses".to_owned())
 }

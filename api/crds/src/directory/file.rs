@@ -142,10 +142,9 @@ impl File {
             let named = items.filter(|(_, item)| item.outcome.object().is_some());
             named.map(move |(place, item)| (piece, place, item))
         });
-        self.entries.iter().zip(identified).filter_map(|(entry, (piece, place, item))| {
-            (item.outcome.object().as_ref() == Some(&entry.object))
-                .then(|| (entry, piece.text.clone(), piece.line, place))
-        })
+        let both = self.entries.iter().zip(identified);
+        let same = both.filter(|(entry, (.., item))| item.outcome.object().as_ref() == Some(&entry.object));
+        same.map(|(entry, (piece, place, _))| (entry, piece.text.clone(), piece.line, place))
     }
 
     fn look(&self) -> Option<Stamp> {

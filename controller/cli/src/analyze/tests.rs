@@ -122,7 +122,8 @@ fn what_is_printed() {
     let table = printed(&analysis, Output::Table);
     let lines: Vec<&str> = table.lines().collect();
     assert!(
-        lines[0].starts_with("error    AMB0006  ") && lines[0].contains("x.yaml:6: unknown kind \"AuthorizationPolice\"")
+        lines[0].starts_with("error    AMB0006  ")
+            && lines[0].contains("x.yaml:6: unknown kind \"AuthorizationPolice\"")
     );
     assert!(
         lines[1].starts_with("warning  AMB0302  ") && lines[1].contains("x.yaml:3: Namespace a: "),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ambit_crds::authorization_policy::{
     Action, AuthorizationPolicy, AuthorizationPolicySpec, Operation, Rule, Scope, Source, TargetRef,
 };
+use ambit_crds::code::Code;
 use ambit_crds::endpoint_slice::{Endpoint, EndpointPort, EndpointSlice, TargetObject};
 use ambit_crds::fault::{Effect, Fault, Severity};
 use ambit_crds::gateway::Gateway;
@@ -272,6 +273,7 @@ fn random_invalid(rng: &mut SmallRng, namespace: &str) -> Change {
         _ => Named::Workloads(labels(rng)),
     };
     let fault = Fault {
+        code: Code::BadValue,
         file: String::new(),
         line: 1,
         object: Some(object.clone()),
