@@ -5,40 +5,33 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use ambit_crds::document::suggest;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::{Code, Fault, Loaded, Severity, load_once};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use controller::analyze::{self, Finding};
 use controller::settled::settle;
 
+use crate::failure::{End, Failure};
+use crate::output::{self, Output};
+
 /// Manifests are taken as a cluster would have them once everything has settled: pods of Deployments and StatefulSets
-/// exist, pods that ask for the mesh are captured, waypoints are up. Ends 0 if nothing is wrong for certain, 1 if something
-/// is, 2 if that cannot be told.
+/// exist, pods that ask for the mesh are captured, waypoints are up.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Folders of .yaml, .yml and .json files; later ones override earlier ones.
     #[arg(required_unless_present = "explain", value_name = "DIR")]
     directories: Vec<PathBuf>,
-    /// How findings are printed.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
     /// Instead: say what a code means and what to do about it.
-    #[arg(long, value_name = "CODE", conflicts_with_all = ["directories", "output"])]
+    #[arg(long, value_name = "CODE", conflicts_with = "directories")]
     explain: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    #[value(alias = "text")]
-    Table,
-    Json,
-    Yaml,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// What was found, the worst first.
@@ -50,38 +43,25 @@ struct Analysis {
 }
 
 /// Prints the findings, or a code's page.
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let to = &mut io::stdout().lock();
-    let (worst, printed) = match &arguments.explain {
-        Some(code) => match page(code) {
-            Ok(page) => (0, to.write_all(page.as_bytes())),
-            Err(message) => {
-                eprintln!("ambit: {message}");
-                return ExitCode::from(2);
-            }
-        },
-        None => {
-            let analysis = Analysis::of(load_once(&arguments.directories));
-            (analysis.exit(), show::print(&analysis, arguments.output, to))
-        }
-    };
-    match printed {
-        Ok(()) => ExitCode::from(worst),
-        Err(error) => {
-            eprintln!("ambit: the findings cannot be printed: {error}; write them to a file that has room");
-            ExitCode::from(2)
-        }
+pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
+    if let Some(code) = &arguments.explain {
+        let page = page(code)?;
+        io::stdout().lock().write_all(page.as_bytes()).map_err(|error| output::unprintable(&error))?;
+        return Ok(End::Yes);
     }
+    let analysis = Analysis::of(load_once(&arguments.directories));
+    output::print(&analysis, arguments.output.format)?;
+    Ok(analysis.end())
 }
 
-fn page(code: &str) -> Result<&'static str, String> {
+fn page(code: &str) -> Result<&'static str, Failure> {
     Code::find(code).map(Code::page).ok_or_else(|| {
         let names = || Code::ALL.iter().map(|code| code.name());
         let mend = match suggest(code, names()) {
-            Some(near) => format!("did you mean {near}?"),
-            None => "codes stand in the second column of `ambit analyze DIR`".to_owned(),
+            Some(near) => format!("ambit analyze --explain {near}"),
+            None => "codes stand in the second column of: ambit analyze DIR".to_owned(),
         };
-        format!("there is no code {code:?}; {mend}")
+        Failure::new(format!("there is no code {code:?}"), mend)
     })
 }
 
@@ -105,7 +85,7 @@ impl Analysis {
             faults.extend(findings.into_iter().zip(lines).map(|(finding, line)| finding.at(&file, line)));
         }
         faults.sort_by(|one, other| {
-            let order = |fault: &Fault| (std::cmp::Reverse(fault.severity), fault.file.clone(), fault.line);
+            let order = |fault: &Fault| (Reverse(fault.severity), fault.file.clone(), fault.line);
             order(one).cmp(&order(other)).then_with(|| one.cmp(other))
         });
         faults.dedup();
@@ -116,12 +96,14 @@ impl Analysis {
         self.faults.iter().filter(|fault| fault.severity == severity).count()
     }
 
-    /// What the program ends with.
-    fn exit(&self) -> u8 {
+    /// 0 if nothing is wrong for certain, 1 if something is, 2 if a folder could not be read.
+    fn end(&self) -> End {
         if self.faults.iter().any(|fault| fault.code == Code::FolderUnreadable) {
-            2
+            End::Unknown
+        } else if self.count(Severity::Error) > 0 {
+            End::No
         } else {
-            u8::from(self.count(Severity::Error) > 0)
+            End::Yes
         }
     }
 }

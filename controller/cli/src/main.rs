@@ -32,7 +32,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check folders of manifests, without a mesh: one line per finding, each with a mend. Later folders override earlier ones.
+    /// Check folders of manifests, without a mesh: one line per finding, each with a code and a mend. Ends 0 if nothing is
+    /// wrong for certain, 1 if something is, 2 if that cannot be told.
     Analyze(analyze::Arguments),
     /// Tell what becomes of a request and why: ends 0 if it is allowed, 1 if it is refused, 2 if that cannot be told.
     Explain(explain::Arguments),
@@ -54,7 +55,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Analyze(arguments) => failure::end(analyze::run(&arguments)),
         Command::Explain(arguments) => failure::end(explain::run(&arguments)),
         Command::TlsCheck(arguments) => failure::end(tls_check::run(&arguments)),
         Command::Describe(arguments) => failure::end(describe::run(&arguments)),

@@ -1,12 +1,11 @@
 //! How findings are printed: a table for people, JSON and YAML for programs.
 
-use std::io::{self, Write};
-
 use ambit_crds::fault::Effect;
 use ambit_crds::{Code, Fault, Severity};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::{Analysis, Output};
+use super::Analysis;
+use crate::output::{Page, Show};
 
 /// A finding as programs read it.
 #[derive(Serialize)]
@@ -53,27 +52,20 @@ impl<'a> Shown<'a> {
     }
 }
 
-pub(super) fn print(analysis: &Analysis, output: Output, to: &mut impl Write) -> io::Result<()> {
-    let shown = || analysis.faults.iter().map(Shown::of).collect::<Vec<_>>();
-    match output {
-        Output::Table => table(analysis, to),
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut *to, &shown())?;
-            writeln!(to)
-        }
-        Output::Yaml => {
-            let text = serde_saphyr::to_string(&shown()).map_err(io::Error::other)?;
-            to.write_all(text.as_bytes())
-        }
+impl Serialize for Analysis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.faults.iter().map(Shown::of))
     }
 }
 
-/// Severity, code, and the finding as a sentence that begins with file and line, as programs for editing like it.
-fn table(analysis: &Analysis, to: &mut impl Write) -> io::Result<()> {
-    for fault in &analysis.faults {
-        writeln!(to, "{:<8} {:<8} {fault}", word(fault), fault.code.name())?;
+impl Show for Analysis {
+    /// Severity, code, and the finding as a sentence that begins with file and line, as programs for editing like it.
+    fn show(&self, page: &mut Page) {
+        for fault in &self.faults {
+            page.line(&format!("{:<8} {:<8} {fault}", word(fault), fault.code.name()));
+        }
+        page.line(&summary(self));
     }
-    writeln!(to, "{}", summary(analysis))
 }
 
 fn word(fault: &Fault) -> &'static str {

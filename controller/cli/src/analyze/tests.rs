@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use ambit_crds::{Code, Fault, Severity, load_once};
 use proptest::prelude::*;
 
-use super::{Analysis, Output, page, show};
+use super::{Analysis, page};
+use crate::failure::End;
+use crate::output::{Format, render};
 
 static FOLDER: AtomicU32 = AtomicU32::new(0);
 
@@ -104,22 +106,20 @@ fn every_code_has_a_page_and_others_say_so() {
     for code in Code::ALL {
         assert_eq!(page(&code.name().to_lowercase()).unwrap(), code.page());
     }
-    assert!(page("AMB010l").unwrap_err().contains("did you mean AMB010"));
-    assert!(page("nonsense").unwrap_err().contains("second column"));
+    assert!(page("AMB010l").unwrap_err().to_string().contains("--explain AMB010"));
+    assert!(page("nonsense").unwrap_err().to_string().contains("second column"));
 }
 
-fn printed(analysis: &Analysis, output: Output) -> String {
-    let mut to = Vec::new();
-    show::print(analysis, output, &mut to).unwrap();
-    String::from_utf8(to).unwrap()
+fn printed(analysis: &Analysis, format: Format) -> String {
+    render(analysis, format).unwrap()
 }
 
 #[test]
 fn what_is_printed() {
     let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, labels: {istio-injection: enabled}}\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolice\nmetadata: {name: b}\n";
     let analysis = analysed(text);
-    assert_eq!(analysis.exit(), 1);
-    let table = printed(&analysis, Output::Table);
+    assert_eq!(analysis.end(), End::No);
+    let table = printed(&analysis, Format::Table);
     let lines: Vec<&str> = table.lines().collect();
     assert!(
         lines[0].starts_with("error    AMB0006  ")
@@ -130,17 +130,17 @@ fn what_is_printed() {
         "{table}"
     );
     assert!(lines[2].starts_with("1 error, 1 warning and 0 notes in 1 object; "), "{table}");
-    let json: serde_json::Value = serde_json::from_str(&printed(&analysis, Output::Json)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&printed(&analysis, Format::Json)).unwrap();
     assert_eq!((&json[0]["code"], &json[0]["severity"]), (&"AMB0006".into(), &"error".into()));
     assert_eq!((&json[1]["object"]["kind"], &json[1]["line"]), (&"Namespace".into(), &3.into()));
-    let yaml: serde_json::Value = serde_saphyr::from_str(&printed(&analysis, Output::Yaml)).unwrap();
+    let yaml: serde_json::Value = serde_saphyr::from_str(&printed(&analysis, Format::Yaml)).unwrap();
     assert_eq!(yaml, json);
     let healthy = analysed("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
     assert_eq!(
-        (printed(&healthy, Output::Table).as_str(), healthy.exit()),
-        ("nothing found in 1 object\n", 0)
+        (printed(&healthy, Format::Table).as_str(), healthy.end()),
+        ("nothing found in 1 object\n", End::Yes)
     );
-    assert_eq!(Analysis::of(load_once(&["/nonexistent/folder".into()])).exit(), 2);
+    assert_eq!(Analysis::of(load_once(&["/nonexistent/folder".into()])).end(), End::Unknown);
 }
 
 /// `count` objects in namespaces of 48: seven sorts of them, with mistakes.
