@@ -224,6 +224,7 @@ fn mode(outcome: Outcome, decided_by: Vec<ObjectRef>) -> Mode {
 mod tests {
     use std::sync::Arc;
 
+    use ambit_crds::code::Code;
     use ambit_crds::fault::{Effect, Fault, Severity};
     use ambit_crds::kind::Kind;
     use ambit_crds::object::{InvalidObject, Names as Closes};
@@ -246,6 +247,7 @@ mod tests {
     fn invalid(closes: Closes) -> Change {
         let object = ObjectRef::new(Kind::PeerAuthentication, "a", "bad");
         let fault = Fault {
+            code: Code::BadValue,
             file: String::new(),
             line: 1,
             object: None,
