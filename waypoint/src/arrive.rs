@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use ambit_api::identity::Identity;
 use ambit_api::labels::Party;
-use ambit_api::route::Client;
 use ambit_api::service::ServiceKey;
 use ambit_api::workload::Uid;
 use ambit_discovery::resolve::waypoint::{Behind, Here, NotTaken, Standing};
@@ -25,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
+use crate::known::Known;
 use crate::mesh::{Mesh, Opened, World};
 use crate::sniff::{self, Declared, Spoken};
 use crate::upstream::certificate;
@@ -44,8 +44,8 @@ pub struct Arrival {
     pub dialled: SocketAddr,
     /// What that is.
     pub bound: Bound,
-    /// Who the client is, by the configuration it was last looked up in.
-    pub caller: RefCell<Option<(Arc<Snapshot>, Arc<Client>)>>,
+    /// What the configuration says of it, the last time it was looked up.
+    pub known: RefCell<Option<Rc<Known>>>,
     /// The same for metrics.
     pub source: RefCell<Option<(Arc<Snapshot>, Arc<Party>)>>,
     /// Whether we stand before what was dialled.
@@ -186,7 +186,7 @@ async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>)
         identity,
         dialled,
         bound,
-        caller: RefCell::default(),
+        known: RefCell::default(),
         source: RefCell::default(),
         standing,
     };
@@ -221,7 +221,7 @@ async fn plain(
         identity: None,
         dialled: SocketAddr::new(dialled.ip().to_canonical(), port),
         bound,
-        caller: RefCell::default(),
+        known: RefCell::default(),
         source: RefCell::default(),
         standing,
     };

@@ -36,9 +36,11 @@ const STALE: usize = 3;
 pub struct Way<'e> {
     exchange: &'e Rc<Exchange>,
     rule: Option<&'e Arc<HttpRule>>,
-    backend: Option<usize>,
     backends: Backends,
-    outline: Outline,
+    /// How the request differs from the one received.
+    shape: Rc<Shape>,
+    /// The request as the first attempt sends it; a further one makes it again, which is seldom.
+    outline: Option<Outline>,
     /// What has passed of the body.
     received: Rc<Passed>,
 }
@@ -77,7 +79,8 @@ impl<'e> Way<'e> {
             None => Backends::dialled(snapshot, arrival)?,
         };
         let (rule, backend) = (chosen.map(|chosen| chosen.0), chosen.map(|chosen| chosen.1));
-        Ok(Self { exchange, rule, backend, backends, outline, received: Rc::default() })
+        let shape = Rc::new(Shape::of(&outline, rule, backend));
+        Ok(Self { exchange, rule, backends, shape, outline: Some(outline), received: Rc::default() })
     }
 
     /// Makes attempts until one is answered for good.
@@ -96,8 +99,8 @@ impl<'e> Way<'e> {
         }
         loop {
             record.attempts = plan.begin();
-            self.outline.headers.insert(ATTEMPT_COUNT, record.attempts.into());
-            let attempted = self.attempt(replay.as_ref(), &mut plan, record).await;
+            let outline = self.outline(record.attempts)?;
+            let attempted = self.attempt(outline, replay.as_ref(), &mut plan, record).await;
             let at_hand = replay.as_ref().is_none_or(Replay::at_hand);
             let end = match &attempted {
                 Ok(theirs) => {
@@ -124,6 +127,14 @@ impl<'e> Way<'e> {
         }
     }
 
+    /// The request as the attempt of this number sends it.
+    fn outline(&mut self, attempt: u32) -> Result<Outline, Refusal> {
+        let outline = self.outline.take().or_else(|| self.shape.outline(&self.exchange.head));
+        let mut outline = outline.ok_or(Refusal::Unspeakable)?;
+        outline.headers.insert(ATTEMPT_COUNT, attempt.into());
+        Ok(outline)
+    }
+
     /// The body, kept as far as another attempt or a mirror may need it; `None` if there is none.
     fn replay(&self, body: Incoming, plan: &Plan) -> Option<Replay<Incoming>> {
         let mirrored = self.rule.is_some_and(|rule| !rule.mirrors.is_empty());
@@ -133,11 +144,9 @@ impl<'e> Way<'e> {
 
     fn mirror(&self, replay: Option<&Replay<Incoming>>) {
         let mirrors = self.rule.map_or(&[][..], |rule| &rule.mirrors);
-        if mirrors.is_empty() {
-            return;
-        }
+        let Some(outline) = self.outline.as_ref().filter(|_| !mirrors.is_empty()) else { return };
         for to in filter::mirror::draw(mirrors, &mut rand::rng()) {
-            mirror::send(self.exchange, to, &self.outline, replay.map(Replay::tee));
+            mirror::send(self.exchange, to, outline, replay.map(Replay::tee));
         }
     }
 
@@ -152,6 +161,7 @@ impl<'e> Way<'e> {
     /// One attempt: select → authorize S → upstream.
     async fn attempt(
         &self,
+        outline: Outline,
         replay: Option<&Replay<Incoming>>,
         plan: &mut Plan,
         record: &mut Record,
@@ -162,20 +172,19 @@ impl<'e> Way<'e> {
         let pod = endpoint.pod();
         if let Some(uid) = &pod {
             plan.sent_to(uid);
-            exchange.authorize((uid, endpoint.at), &self.outline).map_err(|denied| {
+            exchange.authorize((uid, endpoint.at), &outline).map_err(|denied| {
                 endpoint.refused();
                 Failed::new(denied.into(), End::Denied)
             })?;
         }
         record.endpoint = Some(endpoint.peer.workload().clone());
         record.upstream = Some(endpoint.at);
-        let shape = Shape::of(&self.outline, self.rule, self.backend);
         let judged = Rc::new(Judged {
             arrival: exchange.arrival.clone(),
             head: Some(exchange.head.clone()),
-            endpoint: Some(SentTo { pod, at: endpoint.at, shape: Some(shape) }),
+            endpoint: Some(SentTo { pod, at: endpoint.at, shape: Some(self.shape.clone()) }),
         });
-        let outcome = self.exchange_with(endpoint, replay, judged, plan).await;
+        let outcome = self.exchange_with((endpoint, outline), replay, judged, plan).await;
         if outcome.is_ok() {
             record.answered = Some(Instant::now());
         }
@@ -185,7 +194,7 @@ impl<'e> Way<'e> {
     /// Sends to one endpoint and waits for the head of its answer, within the time for one attempt.
     async fn exchange_with(
         &self,
-        endpoint: Endpoint,
+        (endpoint, outline): (Endpoint, Outline),
         replay: Option<&Replay<Incoming>>,
         judged: Rc<Judged>,
         plan: &Plan,
@@ -202,7 +211,7 @@ impl<'e> Way<'e> {
                 Outgoing::attempt(attempt, Some(judged), (self.received.clone(), self.exchange.speaks))
             }
         };
-        let sending = self.send(&endpoint, body);
+        let sending = self.send(&endpoint, outline, body);
         let sent = match plan.try_deadline(Instant::now()) {
             None => sending.await,
             Some(deadline) => tokio::time::timeout_at(deadline, sending)
@@ -224,12 +233,12 @@ impl<'e> Way<'e> {
     async fn send(
         &self,
         endpoint: &Endpoint,
+        outline: Outline,
         body: Outgoing,
     ) -> Result<(Response<Incoming>, crate::upstream::Lease), Failed> {
         let target = self.target(endpoint);
         let unspeakable = || Failed::new(Refusal::Unspeakable, End::Nowhere);
-        let mut request =
-            message::request(self.outline.clone(), target.protocol, body).ok_or_else(unspeakable)?;
+        let mut request = message::request(outline, target.protocol, body).ok_or_else(unspeakable)?;
         for _ in 0..STALE {
             let reached = self.exchange.arrival.world.upstream.reach(&target).await;
             let line = reached.map_err(|failed| {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::arrive::{Arrival, Bound};
 use crate::balance::cluster::ClusterKey;
 use crate::balance::{Balancer, Pick};
+use crate::known::Known;
 use crate::refuse::Refusal;
 use crate::settings::Times;
 use crate::upstream::{Peer, Terms};
@@ -58,14 +59,14 @@ impl Endpoint {
 
 impl Backends {
     /// Of a route's backend.
-    pub fn of(snapshot: &Snapshot, arrival: &Arrival, backend: &Backend) -> Result<Self, Refusal> {
+    pub fn of(snapshot: &Arc<Snapshot>, arrival: &Arrival, backend: &Backend) -> Result<Self, Refusal> {
         let port = backend.port.map_or(arrival.dialled.port(), std::num::NonZeroU16::get);
         Self::service(snapshot, arrival, &backend.service, (backend.subset.as_ref(), port))
     }
 
     /// Of a service, one of its ports, and perhaps a subset.
     pub fn service(
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         arrival: &Arrival,
         key: &ServiceKey,
         (subset, port): (Option<&Arc<str>>, u16),
@@ -76,20 +77,20 @@ impl Backends {
                 None => key.to_string(),
             })
         };
-        let (mesh, world) = (&arrival.mesh, &arrival.world);
-        let pod = mesh.here(snapshot).ok_or(Refusal::Unready)?;
-        let here = Here { snapshot, pod: &pod };
+        let known = Known::of(arrival, snapshot);
+        let pod = known.here.as_ref().ok_or(Refusal::Unready)?;
+        let here = Here { snapshot, pod };
         let entry = snapshot.services.get(key).ok_or_else(unknown)?;
         if here.is_beyond(&entry.service) {
             let tunnel = here.beyond(entry, port, &mut rand::rng()).map_err(|_closed| Refusal::NoEndpoint)?;
             return Ok(Self::Beyond(Arc::new(tunnel)));
         }
         let cluster = ClusterKey { service: key.clone(), port, subset: subset.cloned() };
-        world.balancers.get(snapshot, cluster, &pod).map(Self::Cluster).ok_or_else(unknown)
+        arrival.world.balancers.get(snapshot, cluster, pod).map(Self::Cluster).ok_or_else(unknown)
     }
 
     /// Of what was dialled, where no route says otherwise.
-    pub fn dialled(snapshot: &Snapshot, arrival: &Arrival) -> Result<Self, Refusal> {
+    pub fn dialled(snapshot: &Arc<Snapshot>, arrival: &Arrival) -> Result<Self, Refusal> {
         match &arrival.bound {
             Bound::Service(key) => Self::service(snapshot, arrival, key, (None, arrival.dialled.port())),
             Bound::Workload(uid) => {

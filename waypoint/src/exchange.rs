@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ambit_api::authz::Denied;
 use ambit_api::normalise;
-use ambit_api::route::{self, Action, Backend, Client, Fault, Forward, Redirect, headers};
+use ambit_api::route::{self, Action, Backend, Fault, Forward, Redirect, headers};
 use ambit_api::waypoint::decide::{self, Routed};
 use ambit_api::workload::Uid;
 use ambit_discovery::view::Snapshot;
@@ -24,10 +24,10 @@ use crate::arrive::{Arrival, Bound};
 use crate::attempt::{Theirs, Way};
 use crate::body::Answer;
 use crate::changes::Seen;
-use crate::client;
 use crate::filter::respond::{self, Speaks};
 use crate::filter::{fault, redirect};
 use crate::judge;
+use crate::known::Known;
 use crate::message::{Head, Outline};
 use crate::observe;
 use crate::record::{Kind, Record, Tail};
@@ -39,6 +39,8 @@ pub struct Exchange {
     pub arrival: Rc<Arrival>,
     /// The configuration it is handled by, from beginning to end.
     pub snapshot: Arc<Snapshot>,
+    /// What that says of the connection.
+    pub known: Rc<Known>,
     /// Changes of it since.
     pub since: Seen,
     /// What it asks.
@@ -90,7 +92,8 @@ async fn live(request: Request<Incoming>, speaks: Speaks, record: &mut Record) -
     record.identify(&mut head.headers, snapshot.waypoint.gateway.as_ref());
     let head = Rc::new(head);
     record.head = Some(head.clone());
-    let exchange = Rc::new(Exchange { arrival, snapshot, since, head, speaks });
+    let exchange =
+        Rc::new(Exchange { known: Known::of(&arrival, &snapshot), arrival, snapshot, since, head, speaks });
     if let Bound::Workload(_) = exchange.arrival.bound {
         return exchange.direct(body, record).await;
     }
@@ -146,7 +149,7 @@ impl Exchange {
         let (arrival, head) = (&self.arrival, &*self.head);
         let gateway = self.snapshot.waypoint.gateway.as_ref().ok_or(Refusal::Unready)?;
         let table = match &arrival.bound {
-            Bound::Service(key) => &self.snapshot.waypoint.services.get(key).ok_or(Refusal::Unready)?.http,
+            Bound::Service(_) => &self.known.service.as_ref().ok_or(Refusal::Unready)?.http,
             Bound::Listener(port) => {
                 let listener = gateway.listeners.iter().find(|listener| listener.port == *port);
                 &listener.ok_or(Refusal::Unready)?.http
@@ -154,15 +157,13 @@ impl Exchange {
             Bound::Workload(_) => return Err(Refusal::NoRoute),
         };
         observe::target(&self.snapshot, arrival, Some(head));
-        let client = client::of(arrival, &self.snapshot);
-        let asked = self.asked(&client);
         let facts = judge::facts(arrival, arrival.dialled, Some(judge::received(head)));
-        let dialled = judge::dialled(&self.snapshot, arrival)?;
-        Ok(decide::request(&self.snapshot.waypoint, dialled, table, &asked, &facts)?)
+        let dialled = judge::dialled(&self.known, arrival)?;
+        Ok(decide::request(&self.snapshot.waypoint, dialled, table, &self.asked(), &facts)?)
     }
 
     /// What routes are chosen by.
-    fn asked<'a>(&'a self, client: &'a Client) -> route::Request<'a> {
+    fn asked(&self) -> route::Request<'_> {
         route::Request {
             method: &self.head.method,
             scheme: "http",
@@ -171,7 +172,7 @@ impl Exchange {
             query: self.head.target.query(),
             headers: &self.head.headers,
             port: self.arrival.dialled.port(),
-            client,
+            client: &self.known.client,
         }
     }
 
@@ -188,9 +189,7 @@ impl Exchange {
     }
 
     fn redirect(&self, to: &Redirect, routed: &Routed<'_>) -> Result<Response<Bytes>, Refusal> {
-        let client = client::of(&self.arrival, &self.snapshot);
-        redirect::answer(to, &self.asked(&client), routed.matched.prefix)
-            .map_err(|_invalid| Refusal::Unspeakable)
+        redirect::answer(to, &self.asked(), routed.matched.prefix).map_err(|_invalid| Refusal::Unspeakable)
     }
 
     /// Rewrites, chooses a backend and sends the request there.

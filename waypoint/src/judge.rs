@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use ambit_api::authz::Denied;
 use ambit_api::authz::http::{Facts, HttpFacts};
 use ambit_api::reason::Reason;
+use ambit_api::route::rewrite::ORIGINAL_PATH;
 use ambit_api::route::{Backend, HttpRule};
 use ambit_api::waypoint::decide::{self, Dialled};
 use ambit_api::workload::Uid;
@@ -20,6 +21,7 @@ use tracing::info;
 
 use crate::arrive::{Arrival, Bound};
 use crate::changes::Seen;
+use crate::known::Known;
 use crate::message::{Head, Outline};
 
 /// What was judged, so that it can be judged again.
@@ -39,7 +41,7 @@ pub struct Sent {
     /// Its address and port.
     pub at: SocketAddr,
     /// How the request differed from the one received.
-    pub shape: Option<Shape>,
+    pub shape: Option<Rc<Shape>>,
 }
 
 /// How a request was changed on its way. Its headers are made again when they are needed.
@@ -61,21 +63,22 @@ pub struct Verdicts {
 }
 
 /// T, by the configuration at hand.
-pub fn target(snapshot: &Snapshot, arrival: &Arrival, head: Option<&Head>) -> Result<(), Denied> {
-    let request = head.map(received);
-    let facts = facts(arrival, arrival.dialled, request);
-    decide::target(&snapshot.waypoint, dialled(snapshot, arrival)?, &facts).map(drop)
+pub fn target(snapshot: &Arc<Snapshot>, arrival: &Arrival, head: Option<&Head>) -> Result<(), Denied> {
+    let facts = facts(arrival, arrival.dialled, head.map(received));
+    let known = Known::of(arrival, snapshot);
+    decide::target(&snapshot.waypoint, dialled(&known, arrival)?, &facts).map(drop)
 }
 
 /// S of a pod, and the locks of its port.
 pub fn endpoint(
-    snapshot: &Snapshot,
+    snapshot: &Arc<Snapshot>,
     arrival: &Arrival,
     (uid, at): (&Uid, SocketAddr),
     outline: Option<&Outline>,
 ) -> Result<(), Denied> {
     let facts = facts(arrival, at, outline.map(sent));
-    decide::endpoint(&snapshot.waypoint, dialled(snapshot, arrival)?, uid, &facts).map(drop)
+    let known = Known::of(arrival, snapshot);
+    decide::endpoint(&snapshot.waypoint, dialled(&known, arrival)?, uid, &facts).map(drop)
 }
 
 /// What T judges a request by.
@@ -113,9 +116,9 @@ pub fn facts<'a>(arrival: &'a Arrival, destination: SocketAddr, request: Option<
 
 /// What was dialled, by the configuration at hand. We are told of a service for a while after callers are led past us; from
 /// then on nobody can say by which T to judge what is left, so nothing passes.
-pub fn dialled<'s>(snapshot: &'s Snapshot, arrival: &Arrival) -> Result<Dialled<'s>, Denied> {
+pub fn dialled<'s>(known: &'s Known, arrival: &Arrival) -> Result<Dialled<'s>, Denied> {
     match &arrival.bound {
-        Bound::Service(key) => match snapshot.waypoint.services.get(key) {
+        Bound::Service(_) => match &known.service {
             Some(service) => Ok(Dialled::Service { service, port: arrival.dialled.port() }),
             None => Err(withdrawn()),
         },
@@ -165,7 +168,8 @@ impl Shape {
         }
     }
 
-    fn outline(&self, head: &Head) -> Option<Outline> {
+    /// The request as it is sent, made again.
+    pub fn outline(&self, head: &Head) -> Option<Outline> {
         let mut outline = head.outline()?;
         if let Some(rule) = &self.rule {
             outline.change(&rule.request_headers);
@@ -173,7 +177,12 @@ impl Shape {
             backend.iter().for_each(|backend| outline.change(&backend.request_headers));
         }
         outline.authority = self.authority.clone();
-        outline.target = self.target.clone();
+        if self.target != head.target {
+            if let Ok(original) = HeaderValue::try_from(head.target.as_str()) {
+                outline.headers.insert(ORIGINAL_PATH, original);
+            }
+            outline.target = self.target.clone();
+        }
         Some(outline)
     }
 }

@@ -2,6 +2,7 @@
 //! the others are judged.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ambit_api::authz::http::{self, Facts, Judged, Set};
 use ambit_api::policy::PolicyKey;
@@ -13,15 +14,17 @@ use tracing::info;
 
 use crate::arrive::Arrival;
 use crate::judge;
+use crate::known::Known;
 use crate::message::{Head, Outline};
 
 /// In T, of a request or of a connection of which only the addresses are known.
-pub fn target(snapshot: &Snapshot, arrival: &Arrival, head: Option<&Head>) {
+pub fn target(snapshot: &Arc<Snapshot>, arrival: &Arrival, head: Option<&Head>) {
     if !snapshot.waypoint.observed {
         return;
     }
     let facts = judge::facts(arrival, arrival.dialled, head.map(judge::received));
-    let Ok(dialled) = judge::dialled(snapshot, arrival) else { return };
+    let known = Known::of(arrival, snapshot);
+    let Ok(dialled) = judge::dialled(&known, arrival) else { return };
     if let Ok(set) = decide::target_set(&snapshot.waypoint, dialled) {
         tell(arrival, &set, &facts, Judged::Target);
     }

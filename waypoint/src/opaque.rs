@@ -15,9 +15,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::arrive::{Arrival, Bound};
 use crate::balance::Pick;
-use crate::client;
 use crate::endpoint::{self, Backends, Endpoint};
 use crate::judge::{self, Judged, Sent, Verdicts};
+use crate::known::Known;
 use crate::limits::{Kind, Slot};
 use crate::observe;
 use crate::outlier::Outcome;
@@ -150,13 +150,13 @@ fn report(backends: &Backends, pick: Option<&Pick>, arrival: &Arrival) {
 
 /// Where the routes for connections lead.
 fn backends(snapshot: &Arc<Snapshot>, arrival: &Arrival) -> Result<Backends, Refusal> {
-    let Bound::Service(key) = &arrival.bound else {
+    let Bound::Service(_) = &arrival.bound else {
         return Backends::dialled(snapshot, arrival);
     };
-    let service = snapshot.waypoint.services.get(key).ok_or(Refusal::Unready)?;
-    let client = client::of(arrival, snapshot);
-    let rule: &Arc<TcpRule> =
-        service.tcp.find(arrival.dialled.ip(), arrival.dialled.port(), &client).ok_or(Refusal::NoRoute)?;
+    let known = Known::of(arrival, snapshot);
+    let service = known.service.as_ref().ok_or(Refusal::Unready)?;
+    let (to, client) = (arrival.dialled, &known.client);
+    let rule: &Arc<TcpRule> = service.tcp.find(to.ip(), to.port(), client).ok_or(Refusal::NoRoute)?;
     Backends::of(snapshot, arrival, choose(&rule.forward)?)
 }
 

@@ -124,28 +124,39 @@ pub fn decide<'s, L: Fn(&PolicyKey) -> Option<&'s Policy>>(
     judged: Judged<'_>,
 ) -> Result<Permit, Denied> {
     let forbids = Judge { facts, judged, reading: Reading::Forbids };
-    for action in [Action::Custom, Action::Deny] {
-        for policy in set.enforced(action) {
-            if let Some(rule) = forbids.matching_rule(policy) {
-                let policy = Some(policy.key.clone());
-                let (layer, reason) = (judged.layer(), Reason::PolicyDenied);
-                return Err(Denied { layer, reason, policy, rule: Some(rule), attribute: None });
+    let permits = Judge { reading: Reading::Permits, ..forbids };
+    let (mut custom, mut deny, mut unusable, mut allow) = (None, None, None, None);
+    let mut applies = false;
+    // One pass, since each policy is looked up by its name; which of them counts is decided afterwards.
+    for (key, policy) in set.iter() {
+        let Some(policy) = policy.filter(|policy| !policy.closed || policy.dry_run) else {
+            unusable.get_or_insert(key);
+            continue;
+        };
+        let forbidden = || forbids.matching_rule(policy).map(|rule| (policy, rule));
+        match policy.action {
+            _ if policy.dry_run => {}
+            Action::Custom => custom = custom.or_else(forbidden),
+            Action::Deny => deny = deny.or_else(forbidden),
+            Action::Allow => {
+                applies = true;
+                allow = allow.or_else(|| permits.matching_rule(policy).map(|_rule| policy));
             }
+            Action::Audit => {}
         }
     }
-    let unusable = |policy: Option<&Policy>| policy.is_none_or(|policy| policy.closed && !policy.dry_run);
-    if let Some((key, _)) = set.iter().find(|(_, policy)| unusable(*policy)) {
+    if let Some((policy, rule)) = custom.or(deny) {
+        let (layer, reason, policy) = (judged.layer(), Reason::PolicyDenied, Some(policy.key.clone()));
+        return Err(Denied { layer, reason, policy, rule: Some(rule), attribute: None });
+    }
+    if let Some(key) = unusable {
         return Err(unknown(judged.layer(), Some(key)));
     }
-    let permits = Judge { reading: Reading::Permits, ..forbids };
-    let mut applies = false;
-    for policy in set.enforced(Action::Allow) {
-        if permits.matching_rule(policy).is_some() {
-            return Ok(Permit { by: Some(policy.key.clone()) });
-        }
-        applies = true;
+    match allow {
+        Some(policy) => Ok(Permit { by: Some(policy.key.clone()) }),
+        None if applies => Err(nearest(set, &permits)),
+        None => Ok(Permit { by: None }),
     }
-    if applies { Err(nearest(set, &permits)) } else { Ok(Permit { by: None }) }
 }
 
 /// What the dry-run policies of a set say. Changes nothing.

@@ -12,7 +12,7 @@ use super::{HttpRule, Matched};
 mod tests;
 
 /// Where the path as the client sent it is kept, for logs of applications.
-const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+pub const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 
 /// A rewritten path is none that may be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::client::{Answer, Headers};
-use crate::table::{Action, BACKEND, RULE, Redirect, RedirectPort, Rule, Table};
+use crate::table::{Action, BACKEND, Condition, RULE, Redirect, RedirectPort, Request, Rule, Table};
 
 /// A difference that is known: where it is seen, and why it is one.
 pub(crate) struct Known {
@@ -25,7 +25,8 @@ pub(crate) struct Pair<'a> {
     values: [&'a str; 2],
 }
 
-/// Every difference that is accepted. None concerns which rule a request falls on, or whether it may pass.
+/// Every difference that is accepted. None concerns which rule a request falls on, or, but for [`CLOSED_READING`], whether
+/// it may pass.
 pub(crate) const KNOWN: &[Known] = &[
     Known {
         what: "response header x-rule",
@@ -86,6 +87,20 @@ pub(crate) const KNOWN: &[Known] = &[
         holds: |pair| pair.values == ["[]", r#"["0"]"#],
     },
 ];
+
+/// The one difference in a verdict, and we are the stricter ones: [`closed_reading`].
+pub(crate) const CLOSED_READING: &str = "refused by us, and not by Envoy: a request that repeats a header which a policy asks for. Every value has to \
+please an ALLOW, and one suffices for a DENY (CVE-2021-32777, CVE-2026-26308); Envoy is content with any, or joins them";
+
+/// Whether a request is refused because of a header that has several values.
+pub(crate) fn closed_reading(table: &Table, request: &Request, ours: &Answer, envoys: &Answer) -> bool {
+    let conditions = table.policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| &rule.when);
+    let repeated = |condition: &Condition| {
+        let name = condition.key.strip_prefix("request.headers[").and_then(|key| key.strip_suffix(']'));
+        request.headers.iter().filter(|(own, _)| Some(own.as_str()) == name).count() > 1
+    };
+    ours.status == 403 && envoys.status != 403 && conditions.into_iter().any(repeated)
+}
 
 const ABSENT_CLOSE: [&str; 2] = ["[]", r#"["close"]"#];
 

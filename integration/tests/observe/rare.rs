@@ -65,7 +65,8 @@ pub(crate) fn trials(shop: &Shop) -> Check {
         shop.comes_to("ambit_policy_audited_total", &marked, 5.0).map(drop)
     })?;
     let new = shop.log()?.get(before..).unwrap_or_default().to_owned();
-    let lines = |words: &[&str]| new.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+    let lines =
+        |words: &[&str]| new.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
     for (words, count) in [
         (&["dry-run policy", "policy=shop/dry-t", "matched=true", "path=/tried", "sa/alice"][..], 5),
         (&["dry-run policy", "policy=shop/dry-s", "matched=false", "path=/other"], 3),

@@ -11,7 +11,7 @@ use ambit_discovery::view::Snapshot;
 
 use super::metrics::{Ends, nobody};
 use crate::arrive::{Arrival, Bound};
-use crate::client;
+use crate::known;
 use crate::record::Record;
 
 /// Pods, label sets and services one worker remembers; beyond, pods are forgotten and what is new is `unknown`.
@@ -51,7 +51,7 @@ impl Parties {
             return party.clone();
         }
         let proven = arrival.identity.as_ref();
-        let party = match client::workload(arrival, snapshot) {
+        let party = match known::workload(arrival, snapshot) {
             Some(workload) => Party::new(&workload, proven),
             None => Party::unknown(proven),
         };

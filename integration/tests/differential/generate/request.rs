@@ -43,7 +43,12 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
     if dice.chance(25) {
         spoil(dice, &mut request);
     }
-    once(table, &mut request.headers);
+    if dice.chance(10)
+        && let Some((name, _)) = request.headers.last().cloned()
+    {
+        request.headers.push((name, dice.pick(&VALUES).to_owned()));
+    }
+    once(&mut request.headers);
     if !query.is_empty() {
         request.target.push('?');
         request.target.push_str(&query.join("&"));
@@ -51,16 +56,10 @@ pub(crate) fn request(dice: &mut Dice, table: &Table) -> Request {
     request
 }
 
-/// Leaves one value of headers that are not compared with several: `user-agent`, which is no list and which Envoy joins;
-/// and all where a policy asks for one, since there we read on purpose what Envoy does not: of an ALLOW every value must
-/// be fine, of a DENY one suffices, each for `values` and `notValues` alike.
-fn once(table: &Table, headers: &mut Vec<(String, String)>) {
-    let asked = |name: &str| {
-        let conditions = table.policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| &rule.when);
-        conditions.into_iter().any(|condition| condition.key == format!("request.headers[{name}]"))
-    };
+/// Leaves one value of `user-agent`, which is no list and which Envoy joins.
+fn once(headers: &mut Vec<(String, String)>) {
     let mut seen = BTreeSet::new();
-    headers.retain(|(name, _)| seen.insert(name.clone()) || !(name == "user-agent" || asked(name)));
+    headers.retain(|(name, _)| seen.insert(name.clone()) || name != "user-agent");
 }
 
 fn parameter(dice: &mut Dice) -> String {
