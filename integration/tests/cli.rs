@@ -287,20 +287,26 @@ fn formats(room: &Room) -> Check {
 
 fn none(room: &Room) -> Check {
     for (words, says) in [
-        ("describe shop/nobody", "there is no pod or Service nobody in namespace shop; there is "),
-        ("describe outside/strict", "in namespace outside; there is pod shop/strict, service shop/strict"),
+        (
+            "describe shop/nobody",
+            "there is no pod or Service nobody in namespace shop (there is pod shop/client, ",
+        ),
+        (
+            "describe outside/strict",
+            "in namespace outside (there is pod shop/strict, service shop/strict); ambit describe pod shop/strict --lab",
+        ),
         (
             "describe web",
-            "web may be any of 3; say which: pod outside/web, service outside/web, service shop/web",
+            "web may be any of 3 (pod outside/web, service outside/web, service shop/web); ambit describe pod outside/web",
         ),
-        ("describe pod shop/web", "shop/web may be any of 2; say which: pod shop/web-"),
+        ("describe pod shop/web", "shop/web may be any of 2 (pod shop/web-"),
         ("describe node shop/web", "ambit describe pod shop/web, or ambit describe service shop/web"),
-        ("tls-check shop/nobody web", "there is no pod nobody in namespace shop; there is pod shop/"),
+        ("tls-check shop/nobody web", "); ambit tls-check shop/client web --lab"),
         (
             "tls-check shop/client nothing",
             "there is no Service or running pod shop/nothing; there is shop/open",
         ),
-        ("ztunnel workload --node node-9", "there is no node node-9 in lab"),
+        ("ztunnel workload --node node-9", "name another one: --node node-1, or --node node-2"),
     ] {
         let said = room.ambit(words)?;
         let right = said.code == 2 && said.out.is_empty() && said.err.contains(says);

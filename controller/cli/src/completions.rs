@@ -1,11 +1,12 @@
 //! `ambit completions`: what a shell needs to complete the command.
 
-use std::io;
+use std::io::{self, Write};
 
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
 use crate::failure::{End, Failure};
+use crate::output;
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -15,8 +16,10 @@ pub(crate) struct Arguments {
     shell: Shell,
 }
 
-/// Always ends 0.
+/// Ends 0 when it is written.
 pub(crate) fn run<C: CommandFactory>(arguments: &Arguments) -> Result<End, Failure> {
-    generate(arguments.shell, &mut C::command(), "ambit", &mut io::stdout());
+    let mut script = Vec::new();
+    generate(arguments.shell, &mut C::command(), "ambit", &mut script);
+    output::written(io::stdout().write_all(&script))?;
     Ok(End::Yes)
 }

@@ -39,7 +39,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
     }
     let mesh = Mesh::at(&place)?;
     mesh.remark();
-    let found = mesh.find(name, sought)?;
+    let found =
+        mesh.find(name, sought, &|other| format!("ambit describe {} {}", other.told(), place.flags()))?;
     let format = arguments.output.format;
     match found.kind {
         Kind::Pod => output::print(&pod::describe(&mesh, &found)?, format)?,

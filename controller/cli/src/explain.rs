@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
             Format::Json => answer.json(&mut to),
             Format::Yaml => answer.yaml(&mut to),
         };
-        printed.map_err(|error| output::unprintable(&error))?;
+        output::written(printed)?;
     }
     Ok(worst.end())
 }

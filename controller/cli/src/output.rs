@@ -80,7 +80,15 @@ impl<R: Row> Show for Rows<R> {
 pub(crate) fn print(answer: &impl Show, format: Format) -> Result<(), Failure> {
     let text = render(answer, format)?;
     let mut to = io::stdout().lock();
-    to.write_all(text.as_bytes()).and_then(|()| to.flush()).map_err(|error| unprintable(&error))
+    written(to.write_all(text.as_bytes()).and_then(|()| to.flush()))
+}
+
+/// What became of writing: a reader that has seen enough is no failure.
+pub(crate) fn written(outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unprintable(&error)),
+        _ => Ok(()),
+    }
 }
 
 /// An answer as it is printed.

@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::failure::{End, Failure};
-use crate::mesh::name::Sought;
+use crate::mesh::name::{Found, Sought};
 use crate::mesh::{Mesh, Place, target};
 use crate::output::{self, Output};
 
@@ -118,7 +118,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
     let place = arguments.place.find()?;
     let mesh = Mesh::at(&place)?;
     mesh.remark();
-    let checked = check(&mesh, &arguments.from, &arguments.to)?;
+    let checked = check(&mesh, &arguments.from, &arguments.to, &place.flags())?;
     output::print(&checked, arguments.output.format)?;
     Ok(match checked.verdict {
         Verdict::MutualTls => End::Yes,
@@ -128,11 +128,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
 }
 
 /// The answer about one pod and what it calls.
-fn check(mesh: &Mesh, from: &str, to: &str) -> Result<Checked, Failure> {
+fn check(mesh: &Mesh, from: &str, to: &str, flags: &str) -> Result<Checked, Failure> {
+    let command = |other: &Found| format!("ambit tls-check {} {to} {flags}", other.full());
     // Only a controller knows no objects; then the data plane's own names must do.
     let from = match mesh.objects.is_empty() {
         true => from.to_owned(),
-        false => mesh.find(from, Sought::Pod)?.full(),
+        false => mesh.find(from, Sought::Pod, &command)?.full(),
     };
     let source = target::source(&mesh.world.mesh, &from)?;
     let called = target::target(&mesh.world.mesh, &source.namespace, to)?;

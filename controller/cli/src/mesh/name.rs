@@ -58,20 +58,26 @@ impl Found {
     }
 
     /// With its kind, as commands take it.
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         format!("{} {}", self.kind.name().to_lowercase(), self.full())
     }
 }
 
 impl Mesh {
-    /// The one thing that words mean: `NAME`, which must be unique, or `NAMESPACE/NAME`.
-    pub(crate) fn find(&self, words: &str, sought: Sought) -> Result<Found, Failure> {
+    /// The one thing that words mean: `NAME`, which must be unique, or `NAMESPACE/NAME`. `command` is what to ask instead
+    /// when they mean none or several.
+    pub(crate) fn find(
+        &self,
+        words: &str,
+        sought: Sought,
+        command: &dyn Fn(&Found) -> String,
+    ) -> Result<Found, Failure> {
         let (namespace, name) = match words.split_once('/') {
             Some((namespace, name)) => (Some(namespace), name),
             None => (None, words),
         };
         let here = |one: &Found| namespace.is_none_or(|namespace| one.namespace == namespace);
-        let named: Vec<Found> = self.known(sought, |meta_name, _| meta_name == name).filter(here).collect();
+        let named: Vec<Found> = self.known(sought, |own, _| own == name).filter(here).collect();
         let found = match (named.is_empty(), sought) {
             (true, Sought::Pod | Sought::Either) => {
                 self.known(Sought::Pod, |_, owner| owner == Some(name)).filter(here).collect()
@@ -80,40 +86,38 @@ impl Mesh {
         };
         match found.as_slice() {
             [only] => Ok(only.clone()),
-            [] => Err(self.unknown(namespace, name, sought)),
-            several => {
-                let list: Vec<String> = several.iter().take(SUGGESTED).map(Found::told).collect();
-                let mend = format!("say which: {}", list.join(", "));
-                Err(Failure::new(format!("{words} may be any of {}", several.len()), mend))
+            [] => Err(self.unknown((namespace, name), sought, command)),
+            [first, ..] => {
+                let says = format!("{words} may be any of {} ({})", found.len(), list(&found));
+                Err(Failure::new(says, command(first)))
             }
         }
     }
 
-    fn unknown(&self, namespace: Option<&str>, name: &str, sought: Sought) -> Failure {
-        let what = sought.words();
+    fn unknown(
+        &self,
+        (namespace, name): (Option<&str>, &str),
+        sought: Sought,
+        command: &dyn Fn(&Found) -> String,
+    ) -> Failure {
         let place = namespace.map(|one| format!(" in namespace {one}")).unwrap_or_default();
-        let says = format!("there is no {what} {name}{place}");
-        let elsewhere = self.known(sought, |other, _| other == name);
-        let elsewhere: BTreeSet<Found> = elsewhere.collect();
-        let similar = || {
-            let near = self.known(sought, |other, _| other.starts_with(name) || name.starts_with(other));
-            near.filter(|one| namespace.is_none_or(|namespace| one.namespace == namespace)).collect()
-        };
-        let neighbours = || {
-            let all = self.known(sought, |_, _| true);
-            all.filter(|one| namespace == Some(one.namespace.as_str())).collect()
-        };
-        let sets: [&dyn Fn() -> BTreeSet<Found>; 3] = [&|| elsewhere.clone(), &similar, &neighbours];
+        let says = format!("there is no {} {name}{place}", sought.words());
+        let here = |one: &Found| namespace.is_none_or(|namespace| one.namespace == namespace);
+        let elsewhere = || self.known(sought, |own, _| own == name).collect();
+        let alike = |own: &str, _: Option<&str>| own.starts_with(name) || name.starts_with(own);
+        let similar = || self.known(sought, alike).filter(here).collect();
+        let neighbours = || self.known(sought, |_, _| namespace.is_some()).filter(here).collect();
+        let sets: [&dyn Fn() -> BTreeSet<Found>; 3] = [&elsewhere, &similar, &neighbours];
         let known = sets.iter().map(|set| set()).find(|set| !set.is_empty()).unwrap_or_default();
-        let list: Vec<String> = known.iter().take(SUGGESTED).map(Found::told).collect();
-        let mend = match (list.is_empty(), namespace) {
-            (false, _) => format!("there is {}", list.join(", ")),
-            (true, Some(namespace)) => {
-                format!("namespace {namespace} holds none; look at another one: NAMESPACE/NAME")
-            }
-            (true, None) => "name its namespace too: NAMESPACE/NAME".to_owned(),
-        };
-        Failure::new(says, mend)
+        let known: Vec<Found> = known.into_iter().collect();
+        match (known.first(), namespace) {
+            (Some(first), _) => Failure::new(format!("{says} (there is {})", list(&known)), command(first)),
+            (None, Some(namespace)) => Failure::new(
+                says,
+                format!("namespace {namespace} holds none; name another one: NAMESPACE/NAME"),
+            ),
+            (None, None) => Failure::new(says, "name its namespace too: NAMESPACE/NAME"),
+        }
     }
 
     /// Pods and Services whose name and owner's name are as wanted.
@@ -129,6 +133,12 @@ impl Mesh {
             name: object.meta().name.clone(),
         })
     }
+}
+
+fn list(found: &[Found]) -> String {
+    let told: Vec<String> = found.iter().take(SUGGESTED).map(Found::told).collect();
+    let more = if found.len() > SUGGESTED { ", …" } else { "" };
+    told.join(", ") + more
 }
 
 /// The Deployment or StatefulSet of a pod; a ReplicaSet is named after its Deployment and a hash.

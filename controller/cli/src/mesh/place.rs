@@ -62,4 +62,16 @@ impl Where {
             )),
         }
     }
+
+    /// The flags that name it, for commands that are suggested.
+    pub(crate) fn flags(&self) -> String {
+        match self {
+            Self::Folders(folders) => {
+                let each = folders.iter().map(|one| format!("--dir {}", one.display()));
+                each.collect::<Vec<_>>().join(" ")
+            }
+            Self::Lab(lab) => format!("--lab {}", lab.name),
+            Self::Controller(address) => format!("--live {address}"),
+        }
+    }
 }

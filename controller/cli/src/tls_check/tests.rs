@@ -21,7 +21,8 @@ fn verdicts() {
         ("shop/ann", "10.244.9.1:5678", Verdict::MutualTls, &[MutualTls]),
     ];
     for (from, to, verdict, legs) in rows {
-        let checked = check(&mesh, from, to).unwrap_or_else(|failure| panic!("{from} {to}: {failure}"));
+        let checked =
+            check(&mesh, from, to, "--lab x").unwrap_or_else(|failure| panic!("{from} {to}: {failure}"));
         let seen: Vec<Transport> = checked.legs.iter().map(|leg| leg.transport).collect();
         assert_eq!((checked.verdict, seen.as_slice()), (verdict, legs), "{from} {to}: {checked:?}");
     }
@@ -47,7 +48,8 @@ fn plain_text_is_refused_by_whoever_says_so() {
         ("mixed", "shop/mixed-out", true, None, "not in the mesh: nobody judges there"),
     ];
     for (to, pod, accepted, mode, because) in rows {
-        let checked = check(&mesh, "shop/ann", to).unwrap_or_else(|failure| panic!("{to}: {failure}"));
+        let checked =
+            check(&mesh, "shop/ann", to, "--lab x").unwrap_or_else(|failure| panic!("{to}: {failure}"));
         let row =
             checked.plaintext.iter().find(|row| row.pod == pod).unwrap_or_else(|| panic!("{checked:?}"));
         assert_eq!((row.accepted, row.mode.as_deref()), (accepted, mode), "{to}: {row:?}");
@@ -63,7 +65,7 @@ fn answers_as_people_read_them() {
         ("tls-check-uncaptured", "plain/eve", "shop/free"),
         ("tls-check-mixed", "shop/ann", "mixed"),
     ] {
-        let checked = check(&mesh, from, to).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        let checked = check(&mesh, from, to, "--lab x").unwrap_or_else(|failure| panic!("{name}: {failure}"));
         golden::check(name, &checked);
     }
 }
@@ -72,12 +74,13 @@ fn answers_as_people_read_them() {
 fn names_that_are_none() {
     let mesh = golden::mesh(&[SHOP, MORE]);
     let rows = [
-        ("shop/nobody", "web", "there is no pod nobody in namespace shop; there is pod shop/ann"),
+        ("shop/nobody", "web", "there is no pod nobody in namespace shop (there is pod shop/ann, "),
+        ("shop/nobody", "web", "); ambit tls-check shop/ann web --lab x"),
         ("nobody", "web", "there is no pod nobody; name its namespace too"),
         (
             "other/batch",
             "web",
-            "other/batch may be any of 2; say which: pod other/batch-0, pod other/batch-1",
+            "other/batch may be any of 2 (pod other/batch-0, pod other/batch-1); ambit tls-check other/batch-0 web --lab x",
         ),
         ("shop/ann", "nothing", "there is no Service or running pod shop/nothing; there is shop/empty"),
         ("shop/ann", "web:none", "\"none\" is no port"),
@@ -85,7 +88,8 @@ fn names_that_are_none() {
         ("plain/eve", "web", "there is no Service or running pod plain/web; there is other/web, shop/web"),
     ];
     for (from, to, says) in rows {
-        let failure = check(&mesh, from, to).err().map(|failure| failure.to_string()).unwrap_or_default();
+        let failure =
+            check(&mesh, from, to, "--lab x").err().map(|failure| failure.to_string()).unwrap_or_default();
         assert!(failure.contains(says), "{from} {to}: {failure}");
     }
 }

@@ -99,7 +99,7 @@ fn known(lab: &Lab, node: &str) -> Result<String, Failure> {
         true => Ok(node.to_owned()),
         false => Err(Failure::new(
             format!("there is no node {node} in lab {}", lab.name),
-            format!("there is {}", names.join(", ")),
+            format!("name another one: --node {}", names.join(", or --node ")),
         )),
     }
 }
