@@ -1,9 +1,10 @@
 //! `bench l4`: no mesh, our ztunnel and, if one is named, a foreign one, side by side in one run; `bench l7`: no proxy, our
-//! waypoint and Envoy.
+//! waypoint and Envoy; `bench checkout`: what the mesh adds to an order of 47 calls.
 //!
 //! Arenas (one lab per competitor, all up) → rounds of rows, competitors interleaved → samples → table or JSON.
 
 mod arena;
+pub mod checkout;
 mod client;
 mod envoy;
 mod gateway;
@@ -22,6 +23,7 @@ use ambit_process::limits::raise_open_files;
 use serde_json::json;
 
 use arena::{Arena, Competitor};
+use checkout::{Till, Way};
 use client::Measured;
 use gateway::{Between, Stage};
 use machine::Machine;
@@ -29,6 +31,7 @@ use row::Figure;
 pub use row::Row;
 use table::Results;
 
+use crate::component::{Kind, Programs};
 use crate::error::LabError;
 
 /// How the table is read.
@@ -45,7 +48,8 @@ pub struct Options {
     /// Prints every sample as JSON instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// Our ztunnel (L4) or waypoint (L7), when not the one beside this program (`cargo xtask bench` names the one built as it is shipped).
+    /// Our ztunnel (L4, checkout; our waypoint then lies beside it) or waypoint (L7), when not the one beside this program
+    /// (`cargo xtask bench` names the one built as it is shipped).
     #[arg(long, value_name = "PATH")]
     pub ours: Option<PathBuf>,
     /// A foreign ztunnel to measure beside ours.
@@ -81,6 +85,8 @@ pub enum Layer {
     L4,
     /// HTTP through a waypoint.
     L7,
+    /// Orders of the sample shop, 47 calls each.
+    Checkout,
 }
 
 impl Layer {
@@ -89,6 +95,7 @@ impl Layer {
         match self {
             Self::L4 => "l4",
             Self::L7 => "l7",
+            Self::Checkout => "checkout",
         }
     }
 }
@@ -107,6 +114,7 @@ pub fn run(options: &Options) -> Result<(), LabError> {
     let results = match options.layer {
         Layer::L4 => l4(options)?,
         Layer::L7 => l7(options)?,
+        Layer::Checkout => orders(options)?,
     };
     tell(options, &results, &machine, begun.elapsed())
 }
@@ -149,6 +157,29 @@ fn l7(options: &Options) -> Result<Results, LabError> {
             _ => figures(row, has_proxies, &measured),
         })
     })
+}
+
+fn orders(options: &Options) -> Result<Results, LabError> {
+    let programs = || {
+        let mut programs = options.ours.as_ref().map(Programs::with_ztunnel).unwrap_or_default();
+        // Both are built and lie together.
+        let waypoint = options.ours.as_ref().map(|ztunnel| ztunnel.with_file_name("waypoint"));
+        programs.files.extend(waypoint.map(|file| (Kind::Waypoint, file)));
+        programs
+    };
+    let ways = [Way::NoMesh, Way::Ztunnels(programs()), Way::Waypoint(programs())];
+    let mut tills = Vec::new();
+    for (number, way) in ways.iter().enumerate() {
+        eprintln!("bringing up: {} …", way.name());
+        tills.push(Till::up(way, &number.to_string())?);
+    }
+    let names = ways.iter().map(|way| way.name().to_owned()).collect();
+    let mut results = rounds(options, names, |turn, row| {
+        let orders = tills[turn].order(row.width(), options.time())?;
+        Ok(orders.figures(ways[turn].has_proxies()))
+    })?;
+    results.compare();
+    Ok(results)
 }
 
 /// Every row in every round, competitors interleaved.
@@ -204,6 +235,8 @@ fn sample(
         }
         Row::Fresh32 => arena.measure(client::fresh, wire::WEB, row.width(), time)?,
         Row::Bulk1 | Row::Bulk8 => arena.measure(client::bulk, wire::SINK, row.width(), time)?,
+        // Of another layer.
+        Row::Orders1 | Row::Orders10 | Row::Orders64 => return Ok(Vec::new()),
     };
     Ok(figures(row, competitor.has_proxies(), &measured))
 }
@@ -223,6 +256,7 @@ fn tell(options: &Options, results: &Results, machine: &Machine, took: Duration)
     let conditions = match options.layer {
         Layer::L4 => conditions(options),
         Layer::L7 => conditions_of_l7(options),
+        Layer::Checkout => checkout::conditions(options.rounds, options.seconds),
     };
     if options.json {
         let told = json!({"machine": machine.json(), "conditions": conditions, "rounds": options.rounds, "rows": results.json()});

@@ -18,6 +18,12 @@ pub enum Row {
     Bulk1,
     /// Eight streams of bulk data.
     Bulk8,
+    /// Orders of 47 calls, one at a time.
+    Orders1,
+    /// Ten customers ordering.
+    Orders10,
+    /// 64 customers ordering.
+    Orders64,
 }
 
 /// One figure of a row.
@@ -25,6 +31,8 @@ pub enum Row {
 pub(super) enum Figure {
     Rate,
     Median,
+    /// What a mesh adds to the median.
+    Added,
     Slowest,
     Gigabits,
     CpuEach,
@@ -42,14 +50,15 @@ pub(super) enum Aim {
 }
 
 impl Row {
-    pub(super) const ALL: [Self; 6] =
+    const L4: [Self; 6] =
         [Self::Memory, Self::KeepAlive1, Self::KeepAlive64, Self::Fresh32, Self::Bulk1, Self::Bulk8];
 
     /// The rows of a layer.
     pub(super) fn of(layer: Layer) -> &'static [Self] {
         match layer {
-            Layer::L4 => &Self::ALL,
+            Layer::L4 => &Self::L4,
             Layer::L7 => &[Self::Memory, Self::KeepAlive1, Self::KeepAlive64],
+            Layer::Checkout => &[Self::Orders1, Self::Orders10, Self::Orders64],
         }
     }
 
@@ -62,6 +71,9 @@ impl Row {
             Self::Fresh32 => "fresh32",
             Self::Bulk1 => "bulk1",
             Self::Bulk8 => "bulk8",
+            Self::Orders1 => "orders1",
+            Self::Orders10 => "orders10",
+            Self::Orders64 => "orders64",
         }
     }
 
@@ -73,25 +85,32 @@ impl Row {
             Self::Fresh32 => "a new connection per request, 32 at once",
             Self::Bulk1 => "bulk, 1 stream",
             Self::Bulk8 => "bulk, 8 streams",
+            Self::Orders1 => "orders of 47 calls, one at a time",
+            Self::Orders10 => "orders of 47 calls, 10 at once",
+            Self::Orders64 => "orders of 47 calls, 64 at once",
         }
     }
 
     pub(super) fn width(self) -> usize {
         match self {
             Self::Memory => 0,
-            Self::KeepAlive1 | Self::Bulk1 => 1,
-            Self::KeepAlive64 => 64,
+            Self::KeepAlive1 | Self::Bulk1 | Self::Orders1 => 1,
+            Self::Orders10 => 10,
+            Self::KeepAlive64 | Self::Orders64 => 64,
             Self::Fresh32 => 32,
             Self::Bulk8 => 8,
         }
     }
 
     pub(super) fn figures(self) -> &'static [Figure] {
-        use Figure::{CpuEach, CpuPerGib, Gigabits, Idle, Loaded, Median, PerConnection, Rate, Slowest};
+        use Figure::{
+            Added, CpuEach, CpuPerGib, Gigabits, Idle, Loaded, Median, PerConnection, Rate, Slowest,
+        };
         match self {
             Self::Memory => &[Idle, Loaded, PerConnection],
             Self::KeepAlive1 | Self::KeepAlive64 | Self::Fresh32 => &[Rate, Median, Slowest, CpuEach],
             Self::Bulk1 | Self::Bulk8 => &[Gigabits, CpuPerGib],
+            Self::Orders1 | Self::Orders10 | Self::Orders64 => &[Rate, Median, Added, Slowest, CpuEach],
         }
     }
 
@@ -115,6 +134,7 @@ impl Figure {
         match self {
             Self::Rate => "per second ↑",
             Self::Median => "p50, µs ↓",
+            Self::Added => "added to p50, µs ↓",
             Self::Slowest => "p99, µs ↓",
             Self::Gigabits => "Gbit/s ↑",
             Self::CpuEach => "proxies' CPU per request, µs ↓",
@@ -130,6 +150,7 @@ impl Figure {
         match self {
             Self::Rate => "per_second",
             Self::Median => "p50_microseconds",
+            Self::Added => "added_to_p50_microseconds",
             Self::Slowest => "p99_microseconds",
             Self::Gigabits => "gigabits_per_second",
             Self::CpuEach => "proxy_cpu_microseconds_each",
@@ -142,7 +163,10 @@ impl Figure {
 
     /// Whether only a proxy has it.
     pub(super) fn of_proxies(self) -> bool {
-        matches!(self, Self::CpuEach | Self::CpuPerGib | Self::Idle | Self::Loaded | Self::PerConnection)
+        matches!(
+            self,
+            Self::Added | Self::CpuEach | Self::CpuPerGib | Self::Idle | Self::Loaded | Self::PerConnection
+        )
     }
 
     pub(super) fn of(self, measured: &Measured) -> f64 {
@@ -155,8 +179,8 @@ impl Figure {
             Self::CpuEach => measured.cpu * 1e6 / count,
             Self::CpuPerGib => measured.cpu * f64::from(1 << 30) / count,
             Self::Loaded => measured.resident / 1e6,
-            // These come from the proxies' memory, not from a load.
-            Self::Idle | Self::PerConnection => f64::NAN,
+            // These come from the proxies' memory, or from two loads, and not from one.
+            Self::Idle | Self::PerConnection | Self::Added => f64::NAN,
         }
     }
 
@@ -165,7 +189,7 @@ impl Figure {
         match self {
             Self::Rate if value >= 1e4 => format!("{:.1} k", value / 1e3),
             Self::Rate => format!("{value:.0}"),
-            Self::Median | Self::Slowest => format!("{value:.0}"),
+            Self::Median | Self::Added | Self::Slowest => format!("{value:.0}"),
             Self::CpuEach | Self::Idle | Self::Loaded | Self::PerConnection | Self::Gigabits => {
                 format!("{value:.1}")
             }
@@ -220,7 +244,8 @@ mod tests {
 
     #[test]
     fn the_command_line_knows_every_row_by_the_name_in_the_table() {
-        for row in Row::ALL {
+        let layers = [Layer::L4, Layer::L7, Layer::Checkout];
+        for row in layers.into_iter().flat_map(Row::of).copied() {
             assert_eq!(Row::from_str(row.key(), false), Ok(row));
         }
     }

@@ -53,6 +53,19 @@ impl Results {
         samples[competitor].push(sample);
     }
 
+    /// Adds, for every row, what each competitor's median of a round is above that of the first one.
+    pub(super) fn compare(&mut self) {
+        for row in self.rows() {
+            let Some([base, others @ ..]) = self.samples.get(&(row, Figure::Median)).map(Vec::as_slice)
+            else {
+                continue;
+            };
+            let above = |samples: &Vec<f64>| samples.iter().zip(base).map(|(one, base)| one - base).collect();
+            let added = [vec![Vec::new()], others.iter().map(above).collect()].concat();
+            self.samples.insert((row, Figure::Added), added);
+        }
+    }
+
     /// The rows that were measured.
     fn rows(&self) -> Vec<Row> {
         let rows = Row::of(self.layer).iter().copied();
@@ -159,6 +172,19 @@ mod tests {
         for (samples, expected) in cases {
             assert_eq!(Spread::of(samples), expected, "{samples:?}");
         }
+    }
+
+    #[test]
+    fn what_is_added_is_the_difference_within_a_round() {
+        let mut results = Results::new(Layer::Checkout, ["no mesh", "ours"].map(str::to_owned).into());
+        for (without, with) in [(100.0, 150.0), (200.0, 220.0), (100.0, 130.0)] {
+            results.add(Row::Orders1, Figure::Median, 0, without);
+            results.add(Row::Orders1, Figure::Median, 1, with);
+        }
+        results.compare();
+        assert!(results.text("").contains("added to p50, µs"), "{}", results.text(""));
+        assert_eq!(results.json()["orders1"]["ours"]["added_to_p50_microseconds"]["median"], 30.0);
+        assert!(results.json()["orders1"]["no mesh"]["added_to_p50_microseconds"].is_null());
     }
 
     #[test]

@@ -96,16 +96,23 @@ fn demo(words: &[String]) -> Result<Command, String> {
 
 fn bench(words: &[String]) -> Result<Command, String> {
     let (layer, words) = match words.split_first() {
-        Some((layer, rest)) if matches!(layer.as_str(), "l4" | "l7") => (layer.as_str(), rest),
+        Some((layer, rest)) if matches!(layer.as_str(), "l4" | "l7" | "checkout") => (layer.as_str(), rest),
         _ => ("l4", words),
     };
-    let peer = if layer == "l4" { "--ztunnel" } else { "--envoy" };
+    let peer = match layer {
+        "l4" => Some("--ztunnel"),
+        "l7" => Some("--envoy"),
+        _ => None,
+    };
     let mut lab = vec!["bench".to_owned(), layer.to_owned()];
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
+            "--proxies-only" if peer.is_none() => {
+                return Err(format!("bench {layer} takes no {word:?}"));
+            }
             "--json" | "--proxies-only" => lab.push(word.clone()),
-            named if named == peer => {
+            named if Some(named) == peer => {
                 lab.push(word.clone());
                 lab.push(path(word, words.next())?.display().to_string());
             }
@@ -170,6 +177,7 @@ mod tests {
             ("bench l4 --json", lab("bench l4 --json")),
             ("bench --only bulk1 --rounds 5", lab("bench l4 --only bulk1 --rounds 5")),
             ("bench l7 --only memory", lab("bench l7 --only memory")),
+            ("bench checkout --only orders10", lab("bench checkout --only orders10")),
             ("lab up dir --nodes 3", lab("up dir --nodes 3")),
             ("images", Command::Images(images::Options::default())),
             (
@@ -200,6 +208,7 @@ mod tests {
             ("bench --envoy x", "\"--envoy\""),
             ("images --tag", "needs a value"),
             ("images ztunnel", "\"ztunnel\""),
+            ("bench checkout --proxies-only", "\"--proxies-only\""),
         ];
         for (line, part) in cases {
             let problem = read(line).unwrap_err();

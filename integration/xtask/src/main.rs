@@ -28,6 +28,7 @@ usage: cargo xtask COMMAND
   check                    format, lints, layers, budgets, generated code, dependency rules
   bench [l4] [--json]      side by side: no mesh, ours, and a ztunnel named by --ztunnel PATH
   bench l7 [--json]        side by side: no proxy, our waypoint, Envoy (--envoy PATH, else fetched), the whole mesh
+  bench checkout [--json]  side by side: an order of 47 calls without a mesh, with ztunnels, and with a waypoint
        [--only ROW] [--rounds N] [--seconds S] [--connections N] [--proxies-only] [--markdown FILE]
   lab ARGS…                the lab by hand: cargo xtask lab --help
   cluster ARGS…            a real Kubernetes on this machine, up | down | kubeconfig | load …: cargo xtask cluster --help
@@ -82,7 +83,12 @@ fn perform(command: &Command) -> Result<(), Failure> {
 
 /// The programs that a bench measures, as options of its own.
 fn measured(workspace: &Workspace, words: &[String]) -> Result<Vec<String>, Failure> {
-    let l7 = words.get(1).is_some_and(|word| word == "l7");
+    let measures = |layer: &str| words.get(1).is_some_and(|word| word == layer);
+    let l7 = measures("l7");
+    if measures("checkout") {
+        // Both are measured; they lie together.
+        workspace.build_shipped("waypoint")?;
+    }
     let ours = workspace.build_shipped(if l7 { "waypoint" } else { "ztunnel" })?;
     let mut options = vec!["--ours".to_owned(), ours.display().to_string()];
     if l7 && !words.iter().any(|word| word == "--envoy") {

@@ -42,7 +42,7 @@ const MOST: usize = 1000;
 /// Idle connections kept to one server.
 const KEPT: usize = 64;
 /// Longest time for one call.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Sender = SendRequest<Empty<Bytes>>;
 
