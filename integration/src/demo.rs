@@ -209,6 +209,7 @@ fn look(shop: &Shop<'_>, promise: Promise) -> Look {
         Promise::Requests => requests::refusals(shop),
         Promise::Explain => requests::explained(shop),
         Promise::Metrics => requests::metrics(shop),
+        Promise::FanOut => story::fan_out(),
         Promise::Proxy => disturb::proxy(shop),
         Promise::Controller => disturb::controller(shop),
     }

@@ -42,6 +42,8 @@ pub enum Promise {
     Explain,
     /// What the waypoint counts.
     Metrics,
+    /// What the mesh costs where one order is many calls.
+    FanOut,
     /// A dead proxy.
     Proxy,
     /// A dead controller.
@@ -89,7 +91,7 @@ pub(crate) type Look = Result<String, Broken>;
 
 impl Promise {
     /// All of them, in the order of the demo.
-    pub const ALL: [Promise; 17] = [
+    pub const ALL: [Promise; 18] = [
         Promise::Before,
         Promise::Enrolment,
         Promise::Served,
@@ -105,6 +107,7 @@ impl Promise {
         Promise::Requests,
         Promise::Explain,
         Promise::Metrics,
+        Promise::FanOut,
         Promise::Proxy,
         Promise::Controller,
     ];
@@ -133,6 +136,9 @@ impl Promise {
             }
             Promise::Explain => "ambit explain says beforehand what becomes of a request, and is right",
             Promise::Metrics => "The waypoint's metrics name client, server and status of every request",
+            Promise::FanOut => {
+                "An order that is 47 calls goes well, and what the mesh adds to it is measured"
+            }
             Promise::Proxy => "A killed proxy: its pods fail closed, nothing leaks, and all comes back",
             Promise::Controller => "A dead controller: connections and policy work on, and it comes back",
         }
@@ -141,7 +147,7 @@ impl Promise {
     /// When it can be looked at.
     pub fn sort(self) -> Sort {
         match self {
-            Promise::Before | Promise::Enrolment => Sort::Once,
+            Promise::Before | Promise::Enrolment | Promise::FanOut => Sort::Once,
             Promise::Proxy | Promise::Controller => Sort::Disturbing,
             _ => Sort::Steady,
         }

@@ -1,4 +1,4 @@
-//! What can be seen only while the shop is put into the mesh.
+//! What can be seen only while the shop is put into the mesh, or beside it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use super::promise::{Broken, Look, ensure};
 use super::shop::{ECHO, SECRET, Shop};
 use super::wire;
+use crate::bench::checkout::{CALLS, added};
+use crate::component::Programs;
 use crate::process::poll;
 use crate::stream::Stream;
 
@@ -15,6 +17,12 @@ const REQUESTS: usize = 20;
 const STREAMS: usize = 10;
 /// Numbers that must go both ways after it.
 const ROUNDS: u64 = 20;
+/// Customers who order at once, and their turns with and without a mesh.
+const CUSTOMERS: usize = 2;
+const TURNS: usize = 3;
+const TURN: Duration = Duration::from_millis(500);
+/// How many times as long an order may take: far more than it does, so that only what is broken is called so.
+const MOST: f64 = 10.0;
 
 pub(super) fn before(shop: &Shop<'_>) -> Look {
     let capture = wire::listen(shop)?;
@@ -54,6 +62,22 @@ pub(super) fn enrolment(shop: &Shop<'_>) -> Look {
         "{} pods in the mesh {} ms after the label, the same processes as before; {STREAMS} of {STREAMS} open connections went on ({rounds} echoes, 0 lost)",
         shop.enrolled().len(),
         took.as_millis()
+    ))
+}
+
+/// The same order in two labs of their own, one without a mesh.
+pub(super) fn fan_out() -> Look {
+    let added = added(Programs::default(), CUSTOMERS, TURNS, TURN)?;
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let (without, with) = (milliseconds(added.without), milliseconds(added.with));
+    ensure(with <= without * MOST, || {
+        format!(
+            "an order takes {with:.1} ms, and {without:.1} ms without a mesh: more than {MOST} times as long"
+        )
+    })?;
+    Ok(format!(
+        "an order of {CALLS} calls, all between two nodes: {with:.1} ms in mutual TLS, {without:.1} ms without a mesh, {:+.2} ms a call; no call failed",
+        (with - without) / CALLS as f64
     ))
 }
 
