@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ambit_api::identity::{Identity, InvalidIdentity};
-use ambit_discovery::channel::{ChannelError, RootSource, Target, TokenSource};
-use ambit_discovery::credentials::{CaClient, Credentials, State};
+use ambit_discovery::channel::ChannelError;
+use ambit_discovery::credentials::{Credentials, State};
 use ambit_discovery::view::{self, View, Writer};
-use ambit_discovery::xds::{self, Config, Node, Role, XdsMetrics};
+use ambit_discovery::xds::Role;
 use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
@@ -34,7 +34,7 @@ use crate::detach::Footings;
 use crate::mesh::{Mesh, Open, Own, World};
 use crate::report::Reporting;
 use crate::report::metrics::Report;
-use crate::settings::{Control, Settings};
+use crate::settings::Settings;
 use crate::trace::export::{self, Spans};
 use crate::trace::span::Origin;
 use crate::upstream::{self, Dialler};
@@ -126,7 +126,7 @@ async fn leave(mesh: &Mesh, readiness: &Readiness, linger: Duration) -> Hold {
 pub fn reporting(settings: &Settings, metrics: &Metrics, (log, spans): (LogHandle, Spans)) -> Reporting {
     let (control, workers) = (&settings.control, Workers::count_from(settings.data.workers));
     let origin = Origin {
-        service: control.gateway.clone(),
+        service: settings.names.gateway.clone(),
         namespace: control.pod_namespace.clone(),
         pod: control.pod_name.clone(),
         cluster: control.cluster.clone(),
@@ -145,7 +145,8 @@ pub async fn assemble(
     let workers =
         Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
     let control = &settings.control;
-    let identity = Identity::new(&control.trust_domain, &control.pod_namespace, &control.service_account)?;
+    let identity =
+        Identity::new(&control.trust_domain, &control.pod_namespace, &settings.names.service_account)?;
     let credentials = Credentials::new(Accepted::only(control.trust_domain.clone()));
     let times = settings.data.times;
     let own = Own {
@@ -227,15 +228,8 @@ fn start_control(
     readiness: &Readiness,
     writer: Writer,
 ) -> Result<[JoinHandle<()>; 2], Fatal> {
-    let control = &mesh.settings.control;
-    let config =
-        Config { target: xds_target(control), node: node(control), metrics: XdsMetrics::register(metrics) };
-    let ca = CaClient::new(ca_target(control), control.certificate_ttl)?;
-    let ready = readiness.hold("state manager");
-    // A draining process still obeys policy and renews, so both are ended after the drain and not by it.
-    let xds = spawn("xds", xds::run(config, writer, ready, std::future::pending()));
-    let credentials = spawn("credentials", mesh.credentials.clone().run(ca, std::future::pending()));
-    Ok([xds, credentials])
+    let (ready, keepers) = (readiness.hold("state manager"), (writer, mesh.credentials.clone()));
+    Ok(mesh.settings.control.start(Role::Waypoint, keepers, metrics, ready)?)
 }
 
 /// Opens the HBONE port, and the plain ports of a gateway as they are told, once we have what serving takes: a connection
@@ -268,36 +262,4 @@ async fn serve_admin(mesh: &Arc<Mesh>, admin: Admin) -> Result<Serving, BindErro
     let weak = Arc::downgrade(mesh);
     let dump = move || weak.upgrade().map_or(serde_json::Value::Null, |mesh| dump::dump(&mesh));
     admin.dump("/config_dump", dump).serve(&addresses).await
-}
-
-fn xds_target(control: &Control) -> Target {
-    Target {
-        address: control.xds_address.clone(),
-        roots: RootSource::parse(&control.xds_root),
-        hostname: control.xds_hostname.clone(),
-        token: TokenSource::parse(&control.token),
-        cluster: control.cluster.clone(),
-        headers: Vec::new(),
-    }
-}
-
-fn ca_target(control: &Control) -> Target {
-    Target {
-        address: control.ca_address.clone(),
-        roots: RootSource::parse(&control.ca_root),
-        hostname: control.ca_hostname.clone(),
-        ..xds_target(control)
-    }
-}
-
-fn node(control: &Control) -> Node {
-    Node {
-        role: Role::Waypoint,
-        instance_ip: control.instance_ip,
-        pod_name: control.pod_name.clone(),
-        pod_namespace: control.pod_namespace.clone(),
-        node_name: control.node.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        metadata: std::collections::BTreeMap::new(),
-    }
 }

@@ -1,9 +1,9 @@
 //! Every setting of the waypoint, with its default and what it is for.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ambit_api::identity::TrustDomain;
+use ambit_discovery::control::Control;
 use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 use ambit_process::workers::Count;
@@ -14,8 +14,10 @@ const HBONE_PORT: u16 = 15008;
 /// The waypoint's settings as they took effect.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where configuration and certificates come from, and who we are.
+    /// Where configuration and certificates come from.
     pub control: Control,
+    /// Who we are.
+    pub names: Names,
     /// How traffic is carried.
     pub data: Data,
     /// Admin, metrics and readiness.
@@ -26,43 +28,13 @@ pub struct Settings {
     pub rows: Vec<Row>,
 }
 
-/// The control plane, and our own names there.
+/// Our own names, besides those the control plane is told.
 #[derive(Debug, Clone)]
-pub struct Control {
-    /// xDS server.
-    pub xds_address: String,
-    /// Certificate authority.
-    pub ca_address: String,
-    /// Roots that vouch for the xDS server.
-    pub xds_root: String,
-    /// Roots that vouch for the CA.
-    pub ca_root: String,
-    /// Name the xDS server's certificate must carry, when not that of its address.
-    pub xds_hostname: Option<String>,
-    /// Name the CA's certificate must carry, when not that of its address.
-    pub ca_hostname: Option<String>,
-    /// File with our service account token, or the token.
-    pub token: String,
-    /// Cluster.
-    pub cluster: String,
-    /// Network we are on.
-    pub network: String,
-    /// Our trust domain.
-    pub trust_domain: TrustDomain,
-    /// Requested life of certificates.
-    pub certificate_ttl: Duration,
-    /// The node we run on.
-    pub node: String,
-    /// Our pod.
-    pub pod_name: String,
-    /// Our namespace.
-    pub pod_namespace: String,
+pub struct Names {
     /// Our service account, which is our identity.
     pub service_account: String,
     /// The Gateway object we serve.
     pub gateway: String,
-    /// Our address.
-    pub instance_ip: Option<IpAddr>,
 }
 
 /// How traffic is carried.
@@ -119,52 +91,21 @@ impl Settings {
     /// When any cannot be read; the error lists every one.
     pub fn read(environment: &dyn Environment) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(environment);
-        let control = Control::read(&mut reader);
+        let control = Control::read(&mut reader, "default");
+        let names = Names::read(&mut reader);
         let data = Data::read(&mut reader);
         let ports = Ports::read(&mut reader);
         let log = LogSettings::read(&mut reader);
         let rows = reader.finish()?;
-        Ok(Self { control, data, ports, log, rows })
+        Ok(Self { control, names, data, ports, log, rows })
     }
 }
 
-impl Control {
+impl Names {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let xds_address =
-            reader.text("XDS_ADDRESS", "https://istiod.istio-system.svc:15012", "the xDS server");
-        let root = "./var/run/secrets/istio/root-cert.pem";
         Self {
-            ca_address: reader.text("CA_ADDRESS", &xds_address, "the certificate authority"),
-            xds_address,
-            xds_root: reader.text("XDS_ROOT_CA", root, "PEM file of roots that vouch for the xDS server"),
-            ca_root: reader.text("CA_ROOT_CA", root, "PEM file of roots that vouch for the CA"),
-            xds_hostname: reader
-                .optional("ALT_XDS_HOSTNAME", "name in the xDS server's certificate, if another"),
-            ca_hostname: reader.optional("ALT_CA_HOSTNAME", "name in the CA's certificate, if another"),
-            token: reader.text(
-                "AUTH_TOKEN",
-                "./var/run/secrets/tokens/istio-token",
-                "file with our service account token, read anew for each call",
-            ),
-            cluster: reader.text("CLUSTER_ID", "Kubernetes", "the cluster's name"),
-            network: reader.text("NETWORK", "", "the network we are on"),
-            trust_domain: reader.parsed("TRUST_DOMAIN", TrustDomain::default(), "our trust domain"),
-            certificate_ttl: reader.duration(
-                "SECRET_TTL",
-                Duration::from_secs(86_400),
-                "asked life of certificates",
-            ),
-            node: reader.text("NODE_NAME", "", "the node we run on"),
-            pod_name: reader.text("POD_NAME", "", "our pod"),
-            pod_namespace: reader.text("POD_NAMESPACE", "default", "our namespace"),
             service_account: reader.text("SERVICE_ACCOUNT", "default", "our service account"),
             gateway: reader.text("GATEWAY_NAME", "", "the Gateway object we serve"),
-            instance_ip: match reader.optional("INSTANCE_IP", "our address, part of the xDS node id") {
-                None => None,
-                Some(text) => {
-                    text.parse().map_err(|_| reader.fault("INSTANCE_IP", &text, "not an IP address")).ok()
-                }
-            },
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ambit_discovery::channel::{ChannelError, RootSource, Target, TokenSource};
-use ambit_discovery::credentials::{CaClient, Credentials};
+use ambit_discovery::channel::ChannelError;
+use ambit_discovery::credentials::Credentials;
 use ambit_discovery::view::{self, Writer};
-use ambit_discovery::xds::{self, Config, Node, Role, XdsMetrics};
+use ambit_discovery::xds::Role;
 use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
@@ -25,7 +25,7 @@ use crate::limit::{Handshakes, Limits};
 use crate::mesh::{Mesh, World};
 use crate::pods::Pods;
 use crate::report::Report;
-use crate::settings::{Control, Settings};
+use crate::settings::Settings;
 use crate::{dump, handover};
 
 /// Descriptors assumed when the limit cannot be read.
@@ -127,15 +127,8 @@ fn start_control(
     readiness: &Readiness,
     writer: Writer,
 ) -> Result<[JoinHandle<()>; 2], Fatal> {
-    let control = &mesh.settings.control;
-    let config =
-        Config { target: xds_target(control), node: node(control), metrics: XdsMetrics::register(metrics) };
-    let ca = CaClient::new(ca_target(control), control.certificate_ttl)?;
-    let ready = readiness.hold("state manager");
-    // A draining process still obeys policy and renews, so both are ended after the drain and not by it.
-    let xds = spawn("xds", xds::run(config, writer, ready, std::future::pending()));
-    let credentials = spawn("credentials", mesh.credentials.clone().run(ca, std::future::pending()));
-    Ok([xds, credentials])
+    let (ready, keepers) = (readiness.hold("state manager"), (writer, mesh.credentials.clone()));
+    Ok(mesh.settings.control.start(Role::Ztunnel, keepers, metrics, ready)?)
 }
 
 fn start_handover(mesh: &Arc<Mesh>, pods: &Pods, readiness: &Readiness) {
@@ -158,36 +151,4 @@ async fn serve_admin(mesh: &Arc<Mesh>, pods: &Pods, admin: Admin) -> Result<Serv
         _ => serde_json::Value::Null,
     };
     admin.dump("/config_dump", dump).serve(&addresses).await
-}
-
-fn xds_target(control: &Control) -> Target {
-    Target {
-        address: control.xds_address.clone(),
-        roots: RootSource::parse(&control.xds_root),
-        hostname: control.xds_hostname.clone(),
-        token: TokenSource::parse(&control.token),
-        cluster: control.cluster.clone(),
-        headers: Vec::new(),
-    }
-}
-
-fn ca_target(control: &Control) -> Target {
-    Target {
-        address: control.ca_address.clone(),
-        roots: RootSource::parse(&control.ca_root),
-        hostname: control.ca_hostname.clone(),
-        ..xds_target(control)
-    }
-}
-
-fn node(control: &Control) -> Node {
-    Node {
-        role: Role::Ztunnel,
-        instance_ip: control.instance_ip,
-        pod_name: control.pod_name.clone(),
-        pod_namespace: control.pod_namespace.clone(),
-        node_name: control.node.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        metadata: std::collections::BTreeMap::new(),
-    }
 }

@@ -1,11 +1,11 @@
 //! Every setting of the ztunnel, in one table. Istio's names where Istio has one (l4-protocols §12), so that the
 //! environment of an existing DaemonSet works unchanged; ours begin with `AMBIT_`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ambit_api::identity::TrustDomain;
+use ambit_discovery::control::Control;
 use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 use ambit_process::workers::Count;
@@ -25,41 +25,6 @@ pub struct Settings {
     pub log: LogSettings,
     /// The table, for `--print-settings` and `/config_dump`.
     pub table: Vec<Row>,
-}
-
-/// The control plane.
-#[derive(Clone, Debug)]
-pub struct Control {
-    /// xDS server.
-    pub xds_address: String,
-    /// Certificate authority.
-    pub ca_address: String,
-    /// Roots that vouch for the xDS server.
-    pub xds_root: String,
-    /// Roots that vouch for the CA.
-    pub ca_root: String,
-    /// Name the xDS server's certificate must carry, when not that of its address.
-    pub xds_hostname: Option<String>,
-    /// Name the CA's certificate must carry, when not that of its address.
-    pub ca_hostname: Option<String>,
-    /// File with our service account token, or the token.
-    pub token: String,
-    /// Cluster.
-    pub cluster: String,
-    /// Network of this node.
-    pub network: String,
-    /// Trust domain of our pods.
-    pub trust_domain: TrustDomain,
-    /// Requested life of certificates.
-    pub certificate_ttl: Duration,
-    /// This node.
-    pub node: String,
-    /// Our own pod.
-    pub pod_name: String,
-    /// Our own namespace.
-    pub pod_namespace: String,
-    /// Our own address.
-    pub instance_ip: Option<IpAddr>,
 }
 
 /// The data plane.
@@ -135,56 +100,13 @@ impl Settings {
     /// Reads everything and reports all faults together.
     pub fn read(environment: &dyn Environment) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(environment);
-        let control = Control::read(&mut reader);
+        let control = Control::read(&mut reader, "");
         let data = Data::read(&mut reader);
         let pods = Pods::read(&mut reader);
         let admin = AdminSettings::read(&mut reader);
         let log = LogSettings::read(&mut reader);
         let table = reader.finish()?;
         Ok(Self { control, data, pods, admin, log, table })
-    }
-}
-
-impl Control {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        let xds_address =
-            reader.text("XDS_ADDRESS", "https://istiod.istio-system.svc:15012", "the xDS server");
-        let root = "./var/run/secrets/istio/root-cert.pem";
-        Self {
-            ca_address: reader.text("CA_ADDRESS", &xds_address, "the certificate authority"),
-            xds_address,
-            xds_root: reader.text("XDS_ROOT_CA", root, "PEM file of roots that vouch for the xDS server"),
-            ca_root: reader.text("CA_ROOT_CA", root, "PEM file of roots that vouch for the CA"),
-            xds_hostname: reader
-                .optional("ALT_XDS_HOSTNAME", "name in the xDS server's certificate, if another"),
-            ca_hostname: reader.optional("ALT_CA_HOSTNAME", "name in the CA's certificate, if another"),
-            token: reader.text(
-                "AUTH_TOKEN",
-                "./var/run/secrets/tokens/istio-token",
-                "file with our service account token, read anew for each call",
-            ),
-            cluster: reader.text("CLUSTER_ID", "Kubernetes", "the cluster's name"),
-            network: reader.text("NETWORK", "", "the network this node's pods are on"),
-            trust_domain: reader.parsed(
-                "TRUST_DOMAIN",
-                TrustDomain::default(),
-                "trust domain of this node's pods",
-            ),
-            certificate_ttl: reader.duration(
-                "SECRET_TTL",
-                Duration::from_secs(86_400),
-                "asked life of certificates",
-            ),
-            node: reader.text("NODE_NAME", "", "this node's name"),
-            pod_name: reader.text("POD_NAME", "", "our own pod's name"),
-            pod_namespace: reader.text("POD_NAMESPACE", "", "our own namespace"),
-            instance_ip: match reader.optional("INSTANCE_IP", "our own address, part of the xDS node id") {
-                None => None,
-                Some(text) => {
-                    text.parse().map_err(|_| reader.fault("INSTANCE_IP", &text, "not an IP address")).ok()
-                }
-            },
-        }
     }
 }
 
