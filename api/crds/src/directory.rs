@@ -34,7 +34,7 @@ pub use places::Places;
 const CHANNEL: usize = 1024;
 
 /// Folders of manifests and the folder for what is written back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectorySource {
     /// Folders, later ones overriding earlier ones.
     pub directories: Vec<PathBuf>,

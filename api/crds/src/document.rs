@@ -1,6 +1,7 @@
 //! Text to trees: documents of a file, each with its lines, within limits that no bomb gets past.
 
 mod decode;
+mod json;
 mod node;
 mod split;
 

@@ -212,6 +212,11 @@ impl Kind {
         TABLE.iter().filter(|entry| entry.name == name).map(|entry| entry.group).collect()
     }
 
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|entry| entry.kind)
+    }
+
     /// Every name of a kind, for suggestions.
     pub fn names() -> impl Iterator<Item = &'static str> {
         TABLE.iter().map(|entry| entry.name)

@@ -19,11 +19,14 @@ pub mod gateway_class;
 pub mod grpc_route;
 pub mod http_route;
 pub mod kind;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod mesh_config;
 pub mod meta;
 pub mod namespace;
 pub mod node;
 pub mod object;
+pub mod origin;
 pub mod peer_authentication;
 pub mod pod;
 pub mod read;

@@ -93,13 +93,13 @@ pub(crate) fn read(piece: Piece<'_>, place: &Place) -> Vec<Item> {
     if let Some(items) = node.list() {
         let mut place = place.clone();
         let each = items.iter().map(|item| {
-            let read = read_object(item, &place);
+            let read = read_node(item, &place);
             place.order.index += 1;
             read
         });
         return each.collect();
     }
-    vec![read_object(&node, place)]
+    vec![read_node(&node, place)]
 }
 
 /// The valid objects of a text, for those who have no folder.
@@ -114,7 +114,8 @@ pub fn objects(text: &str) -> Vec<Arc<Object>> {
     valid.collect()
 }
 
-fn read_object(node: &Node, place: &Place) -> Item {
+/// Reads one object.
+pub(crate) fn read_node(node: &Node, place: &Place) -> Item {
     let (outcome, note) = match identify(node, place) {
         Ok(Identified::Ours(kind)) => read_kind(kind, node, place),
         Ok(Identified::Skipped(note)) => (Outcome::Skipped, note),
