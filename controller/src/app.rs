@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
-use ambit_crds::directory::DirectorySource;
-use ambit_crds::source::{Rescan, Source, Started};
+use ambit_crds::source::{Rescan, Started};
 use ambit_crds::status::StatusWriter;
 use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::metrics::Metrics;
@@ -122,8 +121,8 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
     let facts = Facts { trust_domain: settings.ca.trust_domain.clone(), ..Facts::default() };
     let facts = Arc::new(RwLock::new(facts));
     let gate = Arc::new(gate(&settings, facts.clone(), &metrics));
-    let source = DirectorySource { directories: settings.sources.clone(), state: settings.state.clone() };
-    let Started { events, status, rescan } = Box::new(source).start().map_err(AppError::Source)?;
+    let Started { events, status, rescan } =
+        settings.origin.clone().open().await.map_err(AppError::Source)?;
     let (sender, snapshots) = watch::channel(Arc::new(Snapshot::default()));
     let taken = Taken::default();
     let (listed, first) = oneshot::channel();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ambit_api::identity::TrustDomain;
+use ambit_crds::origin::{Origin, View};
 use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 
@@ -18,10 +19,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Admin port.
     pub admin: SocketAddr,
-    /// Folders of manifests; later ones override earlier ones.
-    pub sources: Vec<PathBuf>,
-    /// Where status, annotations and events are written.
-    pub state: PathBuf,
+    /// Where objects come from.
+    pub origin: Origin,
     /// What names are made from.
     pub names: Names,
     /// Classes of Gateways that are waypoints of ours.
@@ -71,10 +70,6 @@ impl Settings {
             ([127, 0, 0, 1], 15014).into(),
             "Address of readiness, metrics and dumps; it has no authentication",
         );
-        let sources =
-            reader.required("AMBIT_SOURCE_DIRS", "Folders of manifests, separated by colons; later ones win");
-        let state =
-            reader.path("AMBIT_STATE_DIR", "/var/lib/ambit/state", "Where status and events are written");
         let ca = CaSettings::read(reader);
         let names = Names {
             cluster: reader.text("CLUSTER_ID", "Kubernetes", "The cluster's name"),
@@ -88,15 +83,15 @@ impl Settings {
                 "Take Gateways of class istio-waypoint for ours too",
             ),
         };
+        let origin = Origin::read(reader, View::Mesh { classes: classes.names() });
         let streams = reader.number("AMBIT_MAX_PROXIES", 5_000, "Proxies that may be connected at one time");
         let gather =
             reader.duration("AMBIT_GATHER", Duration::from_millis(5), "Gathering changes into one snapshot");
         let drain =
             reader.duration("AMBIT_DRAIN", Duration::from_secs(5), "How long streams may take to end");
         let log = LogSettings::read(reader);
-        let sources = sources.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
         let rows = std::mem::replace(reader, Reader::new(environment)).finish()?;
-        Ok(Self { listen, admin, sources, state, names, classes, ca, streams, gather, drain, log, rows })
+        Ok(Self { listen, admin, origin, names, classes, ca, streams, gather, drain, log, rows })
     }
 }
 

@@ -118,7 +118,16 @@ impl Default for Classes {
 impl Classes {
     /// Whether Gateways of this class are ours.
     pub(crate) fn contain(self, class: &str) -> bool {
-        matches!(class, "ambit-waypoint" | PLAIN) || (self.istio && class == "istio-waypoint")
+        self.all().any(|one| one == class)
+    }
+
+    /// The names of the classes whose Gateways are ours.
+    pub(crate) fn names(self) -> Vec<String> {
+        self.all().map(str::to_owned).collect()
+    }
+
+    fn all(self) -> impl Iterator<Item = &'static str> {
+        ["ambit-waypoint", PLAIN].into_iter().chain(self.istio.then_some("istio-waypoint"))
     }
 }
 

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_crds::directory::DirectorySource;
-use ambit_crds::source::{Source, SourceEvent, Started};
+use ambit_crds::source::{SourceEvent, Started};
 use ambit_process::admin::{Addresses, Admin, BindError};
 use ambit_process::metrics::Metrics;
 use ambit_process::readiness::{Hold, Readiness};
@@ -65,9 +64,8 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AgentError> {
     let listed = readiness.hold("first listing of objects");
     let listening = readiness.hold("socket for the ztunnel");
 
-    let source = DirectorySource { directories: settings.source_dirs, state: settings.state_dir };
     let Started { mut events, status, rescan: _rescan } =
-        Box::new(source).start().map_err(AgentError::Source)?;
+        settings.origin.open().await.map_err(AgentError::Source)?;
     let node = Node::new(
         settings.redirector,
         settings.netns_dir,

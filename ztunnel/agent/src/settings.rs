@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ambit_crds::origin::{Origin, View};
 use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 
@@ -14,10 +15,8 @@ use crate::redirect::apply::Redirector;
 pub struct Settings {
     /// The node whose pods are ours.
     pub node: String,
-    /// Folders with manifests, later ones overriding earlier ones.
-    pub source_dirs: Vec<PathBuf>,
-    /// Where annotations and events are written.
-    pub state_dir: PathBuf,
+    /// Where objects come from.
+    pub origin: Origin,
     /// Where pods' networks are mounted, by pod UID.
     pub netns_dir: PathBuf,
     /// Where ztunnels connect.
@@ -39,10 +38,7 @@ impl Settings {
     pub fn read(environment: &dyn Environment) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(environment);
         let node = reader.required("NODE_NAME", "The node whose pods this agent serves");
-        let dirs =
-            reader.required("AMBIT_SOURCE_DIRS", "Folders of manifests, with colons; later ones override");
-        let state_dir =
-            reader.path("AMBIT_STATE_DIR", "/var/lib/ambit/state", "Where annotations and events go");
+        let origin = Origin::read(&mut reader, View::Node(node.clone()));
         let netns_dir = reader.path("AMBIT_NETNS_DIR", "/var/run/ambit/netns", "Pods' networks, by pod UID");
         let socket = reader.path("INPOD_UDS", "/var/run/ztunnel/ztunnel.sock", "Where ztunnels connect");
         let nft = reader.path("NFT_PATH", "nft", "The nft command");
@@ -63,8 +59,7 @@ impl Settings {
         let rows = reader.finish()?;
         Ok(Self {
             node,
-            source_dirs: std::env::split_paths(&dirs).filter(|dir| !dir.as_os_str().is_empty()).collect(),
-            state_dir,
+            origin,
             netns_dir,
             socket,
             redirector: Redirector { nft, ip, within },
@@ -92,12 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn folders_come_in_order() {
-        let pairs = [("NODE_NAME", "n1"), ("AMBIT_SOURCE_DIRS", "/a:/b")];
+    fn what_is_not_said_has_a_default() {
+        let pairs = [("NODE_NAME", "n1"), ("AMBIT_SOURCE_DIRS", "/a")];
         let environment: BTreeMap<_, _> =
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let settings = Settings::read(&environment).unwrap();
-        assert_eq!(settings.source_dirs, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!(settings.socket, PathBuf::from("/var/run/ztunnel/ztunnel.sock"));
     }
 }
