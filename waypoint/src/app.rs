@@ -15,6 +15,7 @@ use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
 use ambit_process::metrics::Metrics;
+use ambit_process::overload::Overload;
 use ambit_process::readiness::{Hold, Readiness};
 use ambit_process::signal::{self, Quit};
 use ambit_process::spawn::{spawn, spawn_local};
@@ -32,6 +33,7 @@ use crate::balance::cluster::Clusters;
 use crate::clusters::Balancers;
 use crate::detach::Footings;
 use crate::mesh::{Mesh, Open, Own, World};
+use crate::relief::Relief;
 use crate::report::Reporting;
 use crate::report::metrics::Report;
 use crate::settings::Settings;
@@ -77,6 +79,9 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let origin = Origin::clone(&reporting.origin);
     let exporter = exporter.start(view.clone(), origin);
     let mesh = assemble(settings, view, watch, reporting).await?;
+    mesh.overload.register(&metrics);
+    let relief = mesh.relief.clone();
+    let guard = spawn("overload", mesh.overload.clone().watch(move || relief.relieve()));
     let control = start_control(&mesh, &metrics, &readiness, writer)?;
     let not_open = readiness.hold("listener");
     let serving = serve_admin(&mesh, Admin::new(readiness.clone(), metrics, log, quit.clone())).await?;
@@ -100,6 +105,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let drained = trigger.drain(times.drain.saturating_sub(times.linger.min(times.drain / 2))).await;
     info!(?drained, "stopped");
     control.iter().for_each(JoinHandle::abort);
+    guard.abort();
     spans.flush().await;
     exporter.abort();
     drop(serving);
@@ -149,6 +155,7 @@ pub async fn assemble(
         Identity::new(&control.trust_domain, &control.pod_namespace, &settings.names.service_account)?;
     let credentials = Credentials::new(Accepted::only(control.trust_domain.clone()));
     let times = settings.data.times;
+    let overload = Overload::new(settings.data.memory_ceiling);
     let own = Own {
         certificate: credentials.watch(&identity),
         identity,
@@ -159,13 +166,15 @@ pub async fn assemble(
             connect_timeout: times.connect.saturating_mul(2),
             idle_timeout: times.tunnel_idle,
             preface_timeout: times.connect,
-            ..hbone::Settings::default()
+            ..hbone::Settings::within(overload.ceiling())
         },
         times,
     };
     let mesh = Arc::new(Mesh {
         own: Arc::new(own),
         open: Open::new(max_connections(settings.data.max_connections)),
+        overload,
+        relief: Relief::default(),
         clusters: Clusters::default(),
         leaving: AtomicBool::new(false),
         credentials,

@@ -13,6 +13,7 @@ use ambit_api::service::ServiceKey;
 use ambit_api::workload::Uid;
 use ambit_discovery::resolve::waypoint::{Behind, Here, NotTaken, Standing};
 use ambit_discovery::view::Snapshot;
+use ambit_process::overload::Work;
 use ambit_process::spawn::spawn_local;
 use ambit_transport::addr::ClientAddr;
 use ambit_transport::hbone::server::{self, Ask};
@@ -70,6 +71,8 @@ enum Refused {
     Method(Method),
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
+    #[error("memory is short")]
+    Overloaded,
 }
 
 impl Refused {
@@ -77,7 +80,7 @@ impl Refused {
         match self {
             Self::Method(_) | Self::NotTaken(NotTaken::Authority(_)) => StatusCode::BAD_REQUEST,
             Self::NotTaken(NotTaken::Elsewhere(_)) => StatusCode::NOT_FOUND,
-            Self::NotTaken(NotTaken::Unready) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotTaken(NotTaken::Unready) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -114,8 +117,17 @@ pub async fn accept(listener: std::net::TcpListener, door: Door, mesh: Arc<Mesh>
 }
 
 fn hand_over(stream: std::net::TcpStream, client: ClientAddr, door: Door, mesh: &Arc<Mesh>) {
-    let (Some(worker), Some(opened)) = (mesh.workers.least_loaded(), mesh.open.admit()) else {
+    let work = match door {
+        Door::Tunnels => Work::Tunnel,
+        Door::Plain(_) => Work::Connection,
+    };
+    if !mesh.admits(work) {
         // Dropped, and so closed: overload sheds new work first.
+        debug!(%client, "memory is short");
+        return;
+    }
+    let (Some(worker), Some(opened)) = (mesh.workers.least_loaded(), mesh.open.admit()) else {
+        mesh.overload.shed(work);
         debug!(%client, "too many open connections");
         return;
     };
@@ -179,6 +191,7 @@ async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>)
         return;
     };
     let standing = world.footings.follow(&bound, &mesh.view.load());
+    let mut held = mesh.relief.hold(client.ip());
     let arrival = Arrival {
         mesh,
         world,
@@ -190,7 +203,10 @@ async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>)
         source: RefCell::default(),
         standing,
     };
-    open(stream, declared, Rc::new(arrival)).await;
+    tokio::select! {
+        () = open(stream, declared, Rc::new(arrival)) => {}
+        () = held.ended() => debug!(%client, "ended: memory is used up"),
+    }
 }
 
 /// Finds out what a stream speaks and serves that.
@@ -214,6 +230,7 @@ async fn plain(
     let Ok(dialled) = stream.local_addr() else { return };
     let bound = Bound::Listener(port);
     let standing = world.footings.follow(&bound, &mesh.view.load());
+    let mut held = mesh.relief.hold(client.ip());
     let arrival = Arrival {
         mesh,
         world,
@@ -230,7 +247,10 @@ async fn plain(
         () = arrival.mesh.drain.signalled() => return,
     };
     if let Ok((io, spoken)) = spoken {
-        serve::serve(io, spoken, Rc::new(arrival)).await;
+        tokio::select! {
+            () = serve::serve(io, spoken, Rc::new(arrival)) => {}
+            () = held.ended() => debug!(%client, "ended: memory is used up"),
+        }
     }
     drop(opened);
 }
@@ -239,6 +259,9 @@ async fn plain(
 fn decide(method: &Method, authority: &str, mesh: &Mesh) -> Result<(Bound, SocketAddr, Declared), Refused> {
     if *method != Method::CONNECT {
         return Err(Refused::Method(method.clone()));
+    }
+    if !mesh.admits(Work::Connection) {
+        return Err(Refused::Overloaded);
     }
     let snapshot = mesh.view.load();
     let pod = mesh.here(&snapshot).ok_or(NotTaken::Unready)?;

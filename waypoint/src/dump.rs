@@ -45,6 +45,11 @@ pub fn dump(mesh: &Mesh) -> Value {
         })).collect::<Vec<_>>(),
         "certificates": mesh.credentials.dump(),
         "openConnections": mesh.open.now(),
+        "overload": {
+            "level": mesh.overload.level().to_string(),
+            "memoryUsed": mesh.overload.used(),
+            "memoryCeiling": mesh.overload.ceiling(),
+        },
         "config": Value::Object(config.collect()),
         "version": { "version": env!("CARGO_PKG_VERSION") },
     })

@@ -12,6 +12,7 @@ use ambit_api::route::{self, Action, Backend, Fault, Forward, Redirect, headers}
 use ambit_api::waypoint::decide::{self, Routed};
 use ambit_api::workload::Uid;
 use ambit_discovery::view::Snapshot;
+use ambit_process::overload::Work;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
@@ -92,6 +93,9 @@ async fn live(request: Request<Incoming>, speaks: Speaks, record: &mut Record) -
     record.identify(&mut head.headers, snapshot.waypoint.gateway.as_ref());
     let head = Rc::new(head);
     record.head = Some(head.clone());
+    if !arrival.mesh.admits(Work::Request) {
+        return Err(Refusal::Overloaded);
+    }
     let exchange =
         Rc::new(Exchange { known: Known::of(&arrival, &snapshot), arrival, snapshot, since, head, speaks });
     if let Bound::Workload(_) = exchange.arrival.bound {

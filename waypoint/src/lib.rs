@@ -28,6 +28,7 @@ pub mod opaque;
 pub mod outlier;
 pub mod record;
 pub mod refuse;
+pub mod relief;
 pub mod report;
 pub mod retry;
 pub mod serve;

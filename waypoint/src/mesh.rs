@@ -10,6 +10,7 @@ use ambit_api::workload::Workload;
 use ambit_discovery::credentials::{Credentials, State};
 use ambit_discovery::view::{Snapshot, View};
 use ambit_process::drain::Watch;
+use ambit_process::overload::{Level, Overload, Standing, Work};
 use ambit_process::workers::Workers;
 use ambit_transport::hbone;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use crate::balance::cluster::Clusters;
 use crate::changes::Changes;
 use crate::clusters::Balancers;
 use crate::detach::Footings;
+use crate::relief::Relief;
 use crate::report::Reporter;
 use crate::settings::{Settings, Times};
 use crate::upstream::Pool;
@@ -42,6 +44,10 @@ pub struct Mesh {
     pub leaving: AtomicBool,
     /// Open tunnels and connections, and how many there may be.
     pub open: Open,
+    /// What memory allows.
+    pub overload: Overload,
+    /// Whose connections end when it is used up.
+    pub relief: Relief,
 }
 
 /// Who we are towards others. Apart from [`Mesh`], whose last holder's end is the end of a drain, because a worker's
@@ -95,7 +101,16 @@ thread_local! {
 impl Mesh {
     /// Whether clients are asked to go elsewhere.
     pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+        self.leaving.load(Ordering::Relaxed) || self.overload.level() > Level::Clear
+    }
+
+    /// Whether memory allows new work; what it does not allow is counted here and refused by the caller.
+    pub fn admits(&self, work: Work) -> bool {
+        let admitted = self.overload.admits(work, Standing::Greedy);
+        if !admitted {
+            self.overload.shed(work);
+        }
+        admitted
     }
 
     /// Our own pod, once it is known.

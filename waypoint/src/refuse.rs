@@ -56,6 +56,9 @@ pub enum Refusal {
     /// A limit.
     #[error("{0}")]
     Overflow(#[from] Overflow),
+    /// Our memory.
+    #[error("this proxy's memory is nearly used up")]
+    Overloaded,
     /// No connection.
     #[error("{0}")]
     Unreachable(ReachFailed),
@@ -101,7 +104,7 @@ impl Refusal {
                 Reason::BackendBroken
             }
             Self::NoEndpoint => Reason::NoHealthyEndpoint,
-            Self::Overflow(_) => Reason::Overloaded,
+            Self::Overflow(_) | Self::Overloaded => Reason::Overloaded,
             Self::Unreachable(ReachFailed::Dial(failed)) => failed.reason(),
             Self::Unreachable(ReachFailed::Overflow(_)) => Reason::Overloaded,
             Self::Reset(_) => Reason::Reset,
@@ -126,6 +129,7 @@ impl Refusal {
             Self::Unready | Self::Unknown(_) => "not configured",
             Self::NoEndpoint => "no healthy upstream",
             Self::Overflow(_) => "upstream connect error: overflow",
+            Self::Overloaded => "overloaded",
             Self::Unreachable(_) => "upstream connect error: connection failure",
             Self::Reset(_) => "upstream connect error: connection termination",
             Self::TimedOut => "upstream request timeout",

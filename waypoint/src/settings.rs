@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ambit_discovery::control::Control;
+use ambit_process::overload::Asked;
 use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 use ambit_process::workers::Count;
@@ -52,6 +53,8 @@ pub struct Data {
     pub max_streams: u32,
     /// Tunnels and plain connections accepted before new ones are shed.
     pub max_connections: usize,
+    /// What bounds memory: from 80 % of it on new connections are refused, from 90 % on requests too.
+    pub memory_ceiling: Asked,
 }
 
 /// Bounds on time.
@@ -134,6 +137,11 @@ impl Data {
                 "AMBIT_MAX_CONNECTIONS",
                 0,
                 "open tunnels and connections before new ones are shed; 0 derives it from the descriptor limit",
+            ),
+            memory_ceiling: reader.parsed(
+                "AMBIT_MEMORY_CEILING",
+                Asked::Auto,
+                "memory (256Mi) from 80 % of which on new connections are refused, from 90 % on requests too; auto: the container's limit; off",
             ),
         }
     }

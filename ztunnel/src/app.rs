@@ -10,6 +10,7 @@ use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
 use ambit_process::metrics::Metrics;
+use ambit_process::overload::Overload;
 use ambit_process::readiness::Readiness;
 use ambit_process::signal::{self, Quit};
 use ambit_process::spawn::spawn;
@@ -18,6 +19,7 @@ use ambit_process::workers::Workers;
 use ambit_transport::hbone;
 use ambit_transport::hbone::pool::{Directory, Pool};
 use ambit_transport::trust::Accepted;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -54,6 +56,8 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
         Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
     let (writer, view) = view::view();
     let credentials = Credentials::new(Accepted::only(settings.control.trust_domain.clone()));
+    let overload = Overload::new(settings.data.memory_ceiling);
+    overload.register(&metrics);
     let mesh = Arc::new(Mesh {
         report: Report::new(&metrics, workers.len()),
         limits: limits(&settings),
@@ -62,7 +66,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
             connect_timeout: settings.data.times.connect.saturating_mul(2),
             idle_timeout: settings.data.times.tunnel_idle,
             preface_timeout: settings.data.times.connect,
-            ..hbone::Settings::default()
+            ..hbone::Settings::within(overload.ceiling())
         },
         settings,
         view,
@@ -71,9 +75,12 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
         directory: Directory::default(),
         drain: watch,
         open: Arc::default(),
+        overload: overload.clone(),
+        relief: watch::Sender::default(),
     });
     establish_worlds(&mesh).await;
     let pods = Pods::new(mesh.clone());
+    let guard = guard(&mesh, &pods);
     let control = start_control(&mesh, &metrics, &readiness, writer)?;
     start_handover(&mesh, &pods, &readiness);
     let serving = serve_admin(&mesh, &pods, Admin::new(readiness, metrics, log, quit.clone())).await?;
@@ -86,8 +93,22 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let drained = trigger.drain(deadline).await;
     info!(?drained, "stopped");
     control.iter().for_each(JoinHandle::abort);
+    guard.abort();
     drop(serving);
     Ok(())
+}
+
+/// Watches memory; when it is used up, the pod with the most connections loses them.
+fn guard(mesh: &Arc<Mesh>, pods: &Pods) -> JoinHandle<()> {
+    let (weak, pods) = (Arc::downgrade(mesh), pods.downgrade());
+    let relieve = move || {
+        let (mesh, pods) = (weak.upgrade()?, pods.upgrade()?);
+        let greediest = pods.list().into_iter().max_by_key(|pod| pod.open_connections())?;
+        let open = greediest.open_connections();
+        mesh.relief.send_replace(Some(greediest.uid.clone()));
+        Some(format!("{open} connections of {greediest}"))
+    };
+    spawn("overload", mesh.overload.clone().watch(relieve))
 }
 
 fn limits(settings: &Settings) -> Limits {

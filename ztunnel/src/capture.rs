@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ambit_process::overload::Work;
 use ambit_process::spawn::spawn;
 use ambit_transport::addr::{ClientAddr, OriginalDst};
 use ambit_transport::socket::Listener;
@@ -101,8 +102,12 @@ fn arrive(
             return;
         }
     };
-    let Some(open) = Open::admit(mesh, pod) else {
-        mesh.report.shed();
+    let work = match direction {
+        Direction::Tunnels => Work::Tunnel,
+        Direction::Outbound | Direction::Plaintext => Work::Connection,
+    };
+    let Some(open) = Open::admit(mesh, pod, work) else {
+        mesh.overload.shed(work);
         reset(stream);
         return;
     };
@@ -144,7 +149,7 @@ pub fn hand_over<T, F>(
         }
     });
     if outcome.is_err() {
-        mesh.report.shed();
+        mesh.overload.shed(Work::Connection);
     }
 }
 

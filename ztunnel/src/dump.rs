@@ -20,6 +20,11 @@ pub fn dump(mesh: &Mesh, pods: &Pods) -> Value {
         "workloadState": states(mesh, pods),
         "config": settings(mesh),
         "limits": { "connections": mesh.limits.process, "connectionsPerPod": mesh.limits.pod },
+        "overload": {
+            "level": mesh.overload.level().to_string(),
+            "memoryUsed": mesh.overload.used(),
+            "memoryCeiling": mesh.overload.ceiling(),
+        },
         "version": { "version": env!("CARGO_PKG_VERSION") },
     })
 }

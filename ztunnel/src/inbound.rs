@@ -7,6 +7,7 @@ use ambit_api::authz::{self, Attributes, Denied};
 use ambit_api::reason::Reason;
 use ambit_discovery::resolve::{self, Unresolved};
 use ambit_discovery::view::Local;
+use ambit_process::overload::Work;
 use ambit_process::spawn::spawn_local;
 use ambit_transport::addr::{ClientAddr, OriginalDst};
 use ambit_transport::hbone::server::{self, Ask};
@@ -50,7 +51,7 @@ enum Refused {
     Dial(#[from] DialError),
     #[error("the pod is gone")]
     Gone,
-    #[error("too many connections of this pod, or of all pods, are open")]
+    #[error("too many connections of this pod, or of all pods, are open, or memory is short")]
     Overloaded,
 }
 
@@ -130,7 +131,7 @@ async fn accept(
     mesh: &Mesh,
 ) -> Result<(tls::TlsStream, tls::Peer), Rejected> {
     let Some(_under_way) = mesh.handshakes.begin(client.ip()) else {
-        mesh.report.shed();
+        mesh.overload.shed(Work::Tunnel);
         socket::abort(socket);
         return Err(Rejected::Overloaded);
     };
@@ -152,9 +153,9 @@ fn stream_life(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) ->
 async fn open(ask: Ask, arrived: Arrived, mesh: Arc<Mesh>, world: Rc<World>) -> Option<Carrying> {
     let mut record = Record::inbound(&arrived.pod, arrived.client, arrived.local, &ask.peer.identity);
     // A tunnel may carry a thousand streams: each counts like a connection of its own.
-    let open = Open::admit(&mesh, &arrived.pod);
+    let open = Open::admit(&mesh, &arrived.pod, Work::Connection);
     if open.is_none() {
-        mesh.report.shed();
+        mesh.overload.shed(Work::Connection);
     }
     let admitted = tokio::select! {
         biased;

@@ -1,36 +1,59 @@
-//! Limits: open connections and streams of the process, and of one pod so that it cannot starve its neighbours; TLS
-//! handshakes under way, and those of one peer.
+//! Limits: open connections and streams of the process, and of one pod so that it cannot starve its neighbours; memory;
+//! TLS handshakes under way, and those of one peer.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ambit_process::overload::{Standing, Work};
+
 use crate::mesh::Mesh;
 use crate::pods::Pod;
+
+/// Open connections of the process.
+#[derive(Debug, Default)]
+pub struct Total {
+    connections: AtomicUsize,
+    /// Pods with at least one of them.
+    pods: AtomicUsize,
+}
 
 /// A place under the limits; given back on drop.
 #[derive(Debug)]
 pub struct Open {
-    process: Arc<AtomicUsize>,
+    total: Arc<Total>,
     pod: Arc<AtomicUsize>,
 }
 
 impl Open {
     /// Takes a place for one connection of a pod, or one stream of a tunnel to it; `None` when a limit is reached.
-    pub fn admit(mesh: &Mesh, pod: &Pod) -> Option<Self> {
-        let open = Self { process: mesh.open.clone(), pod: pod.open.clone() };
+    pub fn admit(mesh: &Mesh, pod: &Pod, work: Work) -> Option<Self> {
+        let open = Self { total: mesh.open.clone(), pod: pod.open.clone() };
         // Counted first and given back by drop on refusal, so that two arrivals cannot share the last place.
-        let process = open.process.fetch_add(1, Ordering::Relaxed);
+        let process = open.total.connections.fetch_add(1, Ordering::Relaxed);
         let own = open.pod.fetch_add(1, Ordering::Relaxed);
-        (process < mesh.limits.process && own < mesh.limits.pod).then_some(open)
+        let pods = match own {
+            0 => open.total.pods.fetch_add(1, Ordering::Relaxed) + 1,
+            _ => open.total.pods.load(Ordering::Relaxed),
+        };
+        let fits = process < mesh.limits.process && own < mesh.limits.pod;
+        (fits && mesh.overload.admits(work, standing(own, process, pods))).then_some(open)
     }
+}
+
+/// Whether a pod with `own` of all open connections has less than its share among `pods` that have any. When memory is
+/// short, those who have more are refused first.
+fn standing(own: usize, all: usize, pods: usize) -> Standing {
+    if own.saturating_mul(pods.max(1)) < all.max(1) { Standing::Modest } else { Standing::Greedy }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.process.fetch_sub(1, Ordering::Relaxed);
-        self.pod.fetch_sub(1, Ordering::Relaxed);
+        self.total.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.pod.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.total.pods.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -135,6 +158,22 @@ mod tests {
         assert!(handshakes.lock().of_peer.is_empty(), "nothing is kept of peers that are done");
         assert_eq!(handshakes.lock().total, 0);
         assert!(Handshakes::new(1).begin(peer(1)).is_some(), "at least one");
+    }
+
+    #[test]
+    fn who_has_less_than_a_fair_share_is_modest() {
+        // (own, all, pods)
+        let cases = [
+            ((0, 0, 1), Standing::Modest),
+            ((0, 100, 2), Standing::Modest),
+            ((49, 100, 2), Standing::Modest),
+            ((50, 100, 2), Standing::Greedy),
+            ((100, 100, 1), Standing::Greedy),
+            ((1, 1000, 10), Standing::Modest),
+        ];
+        for ((own, all, pods), expected) in cases {
+            assert_eq!(standing(own, all, pods), expected, "{own} of {all}, {pods} pods");
+        }
     }
 
     #[test]

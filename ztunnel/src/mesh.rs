@@ -3,17 +3,18 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use ambit_discovery::credentials::Credentials;
 use ambit_discovery::view::View;
 use ambit_process::drain::Watch;
+use ambit_process::overload::Overload;
 use ambit_process::workers::{Worker, Workers};
 use ambit_transport::hbone;
 use ambit_transport::hbone::pool::{Directory, Pool};
+use tokio::sync::watch;
 
 use crate::dial::TunnelFailed;
-use crate::limit::{Handshakes, Limits};
+use crate::limit::{Handshakes, Limits, Total};
 use crate::report::{Report, Shard};
 use crate::settings::Settings;
 
@@ -43,7 +44,11 @@ pub struct Mesh {
     /// HTTP/2 parameters of tunnels.
     pub hbone: hbone::Settings,
     /// Open connections of the whole process.
-    pub open: Arc<AtomicUsize>,
+    pub open: Arc<Total>,
+    /// What memory allows.
+    pub overload: Overload,
+    /// The pod whose connections end because memory is used up; sent each time it has come to that.
+    pub relief: watch::Sender<Option<Arc<str>>>,
 }
 
 /// One worker's own: tunnels and metric shard. Never leaves its thread.

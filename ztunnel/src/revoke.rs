@@ -47,7 +47,20 @@ pub async fn outbound(pod: &Pod, mesh: &Mesh) -> Reason {
     tokio::select! {
         () = reached(pod, |phase| *phase == Phase::Gone) => Reason::PodGone,
         () = mesh.drain.forced() => Reason::Draining,
+        () = relief(pod, mesh) => Reason::Overloaded,
     }
+}
+
+/// Resolves when memory is used up and this pod's connections are those that go.
+async fn relief(pod: &Pod, mesh: &Mesh) {
+    // What was sent before this connection is not meant for it.
+    let mut relief = mesh.relief.subscribe();
+    while relief.changed().await.is_ok() {
+        if relief.borrow_and_update().as_deref() == Some(&*pod.uid) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Ends an inbound connection that the pod's policies forbid now, judged by what it was admitted with.

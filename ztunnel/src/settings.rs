@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ambit_discovery::control::Control;
+use ambit_process::overload::Asked;
 use ambit_process::settings::{Environment, Reader, Row, SettingsError};
 use ambit_process::telemetry::LogSettings;
 use ambit_process::workers::Count;
@@ -46,6 +47,8 @@ pub struct Data {
     pub max_connections_per_pod: usize,
     /// Inbound TLS handshakes under way before new ones are refused.
     pub max_handshakes: usize,
+    /// What bounds memory: from 80 % of it on new connections are refused.
+    pub memory_ceiling: Asked,
 }
 
 /// Bounds on time.
@@ -142,6 +145,11 @@ impl Data {
                 "AMBIT_MAX_HANDSHAKES",
                 1024,
                 "inbound TLS handshakes under way before new ones are refused; an eighth of it for one peer",
+            ),
+            memory_ceiling: reader.parsed(
+                "AMBIT_MEMORY_CEILING",
+                Asked::Auto,
+                "memory (256Mi) from 80 % of which on new connections are refused; auto: the container's limit; off",
             ),
         }
     }

@@ -8,6 +8,7 @@ pub mod counts;
 pub mod drain;
 pub mod limits;
 pub mod metrics;
+pub mod overload;
 pub mod readiness;
 pub mod settings;
 pub mod signal;

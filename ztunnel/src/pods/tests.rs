@@ -7,6 +7,7 @@ use ambit_discovery::credentials::Credentials;
 use ambit_discovery::view::view;
 use ambit_process::drain;
 use ambit_process::metrics::Metrics;
+use ambit_process::overload::{Asked, Overload};
 use ambit_process::workers::Workers;
 use ambit_transport::hbone;
 use ambit_transport::hbone::pool::Directory;
@@ -43,6 +44,8 @@ impl Bench {
             directory: Directory::default(),
             drain: watch,
             open: Arc::default(),
+            overload: Overload::new(Asked::Off),
+            relief: watch::Sender::default(),
         };
         Self { pods: Pods::new(Arc::new(mesh)), trigger }
     }

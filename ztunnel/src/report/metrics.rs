@@ -38,7 +38,6 @@ pub enum Near {
 #[derive(Clone)]
 pub struct Report {
     shards: Arc<Vec<Shard>>,
-    shed: Counter,
     retried: Counter,
     started: Counter,
     stopped: Counter,
@@ -185,7 +184,6 @@ impl Report {
         let report = Self {
             // One more for what ends before a worker owns it.
             shards: Arc::new((0..=workers).map(|_| Shard::default()).collect()),
-            shed: Counter::default(),
             retried: Counter::default(),
             started: Counter::default(),
             stopped: Counter::default(),
@@ -194,8 +192,6 @@ impl Report {
         };
         metrics.with(|registry| {
             registry.register_collector(Box::new(Connections(report.shards.clone())));
-            let shed = "New connections refused because a limit was reached";
-            registry.register("ambit_connections_shed", shed, report.shed.clone());
             let retried = "Connection attempts repeated at another endpoint";
             registry.register("ambit_connect_retries", retried, report.retried.clone());
             let proxies = registry.sub_registry_with_prefix("workload_manager");
@@ -216,11 +212,6 @@ impl Report {
     /// The shard of what ends before a worker owns it.
     pub fn unowned(&self) -> &Shard {
         &self.shards[self.shards.len() - 1]
-    }
-
-    /// A new connection was refused by a limit.
-    pub fn shed(&self) {
-        self.shed.inc();
     }
 
     /// Another endpoint is tried.

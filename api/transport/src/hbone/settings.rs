@@ -80,7 +80,35 @@ const UNTOLD_STREAMS: usize = 100;
 /// Memory of header compression.
 const HEADER_TABLE: u32 = 4096;
 
+/// Parts of a ceiling on memory that one stream and one tunnel may hold when nobody takes their bytes.
+const STREAMS_PART: u64 = 1024;
+const TUNNELS_PART: u64 = 16;
+
+/// Tunnels of one worker for one source and destination under a ceiling.
+const TUNNELS_OF_A_PAIR: usize = 4;
+
+/// What a window must be at least to be of use.
+const LEAST_WINDOW: u32 = 64 * 1024;
+
 impl Settings {
+    /// The defaults, with windows that fit under a ceiling on memory (bytes; `None`: there is none): peers that send what
+    /// nobody takes must not use it up.
+    pub fn within(ceiling: Option<u64>) -> Self {
+        let defaults = Self::default();
+        let Some(ceiling) = ceiling else { return defaults };
+        let fits = |window: u32, part: u64| {
+            u32::try_from(ceiling / part).unwrap_or(u32::MAX).clamp(LEAST_WINDOW, window)
+        };
+        let stream_window = fits(defaults.stream_window, STREAMS_PART);
+        Self {
+            stream_window,
+            connection_window: fits(defaults.connection_window, TUNNELS_PART),
+            max_send_buffer: defaults.max_send_buffer.min(stream_window as usize),
+            max_tunnels_per_key: TUNNELS_OF_A_PAIR,
+            ..defaults
+        }
+    }
+
     /// Streams that fit on a tunnel whose peer has not told its settings yet.
     pub(super) fn untold_streams(&self) -> usize {
         self.max_streams_per_tunnel.min(UNTOLD_STREAMS)
@@ -117,5 +145,23 @@ impl Settings {
             .max_local_error_reset_streams(Some(ERROR_RESETS))
             .data_frame_budget(SMALL_FRAME_BUDGET);
         builder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn windows_fit_under_the_ceiling() {
+        let windows = |ceiling| {
+            let settings = Settings::within(ceiling);
+            (settings.stream_window >> 10, settings.connection_window >> 20, settings.max_send_buffer >> 10)
+        };
+        assert_eq!(windows(None), (1024, 128, 512));
+        assert_eq!(windows(Some(4 << 30)), (1024, 128, 512));
+        assert_eq!(windows(Some(512 << 20)), (512, 32, 512));
+        assert_eq!(windows(Some(128 << 20)), (128, 8, 128));
+        assert_eq!(windows(Some(1)), (64, 0, 64));
     }
 }
