@@ -196,6 +196,11 @@ impl Lab {
         lock(&self.shared.state).faults.clone()
     }
 
+    /// Every node.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeNumber> {
+        self.network.nodes.keys().copied()
+    }
+
     /// Network namespace of a node.
     pub fn node(&self, node: NodeNumber) -> Result<&Space, LabError> {
         self.network.nodes.get(&node).ok_or_else(|| LabError::Unknown(node.name()))

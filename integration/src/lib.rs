@@ -30,6 +30,7 @@ mod probe;
 mod process;
 mod publish;
 pub mod sandbox;
+pub mod scenario;
 mod service;
 pub mod settings;
 pub mod space;

@@ -10,6 +10,7 @@ use ambit_lab::bench;
 use ambit_lab::component::{Kind, Programs};
 use ambit_lab::control::{Action, Request, call};
 use ambit_lab::demo::{self, Verdict};
+use ambit_lab::scenario;
 use ambit_lab::visit::Running;
 use ambit_lab::{Lab, LabError, LabOptions, Manifests, MeshMode, answers};
 use clap::{Args, Parser, Subcommand};
@@ -88,6 +89,8 @@ enum Verb {
     Down,
     /// Shows promise by promise what the mesh enforces, on a sample of its own.
     Demo(demo::Options),
+    /// Runs a scenario: manifests, calls and expectations in one file.
+    Run(scenario::Options),
     /// Measures side by side: no mesh, ours, and a ztunnel named by --ztunnel.
     Bench(bench::Options),
 }
@@ -131,6 +134,13 @@ fn main() -> ExitCode {
         Verb::Up(up) if up.detach => detach(name),
         Verb::Up(up) => run(name, up),
         Verb::Demo(options) => show(&options, cli.name.as_deref()),
+        Verb::Run(options) => {
+            ambit_lab::sandbox::enter();
+            match scenario::run(&options) {
+                Ok(false) => return ExitCode::FAILURE,
+                outcome => outcome.map(drop),
+            }
+        }
         Verb::Bench(options) => {
             ambit_lab::sandbox::enter();
             bench::run(&options)
@@ -263,7 +273,7 @@ fn ask(name: &str, verb: Verb) -> Result<(), LabError> {
             (Request::Program(target, action), false)
         }
         Verb::Down => return down(name, &running),
-        Verb::Up(_) | Verb::Demo(_) | Verb::Bench(_) => return Ok(()),
+        Verb::Up(_) | Verb::Demo(_) | Verb::Run(_) | Verb::Bench(_) => return Ok(()),
     };
     print!("{}", told(&running, &request)?);
     if let Some(done) = done(&request) {

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A page's labs, which are gone when this is dropped.
 pub(crate) struct Page {
-    lines: Vec<String>,
+    pub(crate) lines: Vec<String>,
     labs: PathBuf,
     name: &'static str,
 }
@@ -54,10 +54,6 @@ impl Page {
         Ok(Page { lines, labs, name })
     }
 
-    pub(crate) fn lines(&self) -> &[String] {
-        &self.lines
-    }
-
     /// Runs every line; `expected` says what is to come of it.
     pub(crate) fn follow(&self, expected: impl Fn(&str) -> Expected) -> Check {
         for line in &self.lines {
@@ -71,8 +67,9 @@ impl Page {
                 if as_expected {
                     break;
                 }
-                // Programs write their logs when they have something to say.
-                let later = line.contains(" logs ") && Instant::now() < end;
+                // Programs write their logs when they have something to say, and a waypoint takes a moment to come up.
+                let changes = [" logs ", " exec "].iter().any(|verb| line.contains(verb));
+                let later = changes && Instant::now() < end;
                 check(later, || format!("$ {line}\n{}", said.text))?;
                 std::thread::sleep(Duration::from_millis(100));
             }

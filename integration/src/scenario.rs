@@ -1,0 +1,124 @@
+//! Scenarios: manifests, calls and expectations in one file that runs on the lab and on a cluster.
+//!
+//! file → steps, each: changes → settled → expectations, looked at until they hold or patience ends. What stands between
+//! the runner and the place it runs on is [`Backend`].
+
+mod backend;
+mod expect;
+mod file;
+mod on_lab;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use backend::{Backend, Said};
+pub use file::{Change, Expectation, Question, Scenario, Step};
+pub use on_lab::OnLab;
+
+use crate::error::LabError;
+use crate::lab::{LabOptions, Manifests, MeshMode};
+use crate::{Lab, component::Programs};
+
+/// Pause between two looks at an expectation that does not hold yet.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a scenario runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Place {
+    /// A lab of its own.
+    Lab,
+}
+
+/// What to run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The scenario's file; manifests it names lie beside it.
+    pub file: PathBuf,
+    /// Where.
+    #[arg(long, default_value = "lab")]
+    pub on: Place,
+}
+
+/// What came of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Title of the step.
+    pub step: String,
+    /// What was seen, one line for each expectation; or what was not as expected.
+    pub seen: Result<Vec<String>, String>,
+}
+
+/// Runs a scenario and prints what comes of it; the calling process must be inside the lab's namespaces. Whether
+/// everything was as expected.
+pub fn run(options: &Options) -> Result<bool, LabError> {
+    let scenario = Scenario::read(&options.file)?;
+    let Place::Lab = options.on;
+    let own = crate::settings::outside_pid().unwrap_or_else(std::process::id);
+    let lab = Lab::up(LabOptions {
+        name: format!("scenario-{own}"),
+        manifests: vec![Manifests::Inline(scenario.start()?)],
+        nodes: 2,
+        mesh: MeshMode::On(Programs::default()),
+        ready_within: Some(Duration::from_secs(30)),
+        keep: false,
+    })?;
+    if let Some(fault) = lab.faults().first() {
+        return Err(LabError::Manifest(fault.to_string()));
+    }
+    println!("{}\n", scenario.title);
+    let mut all = true;
+    follow(&scenario, &OnLab::new(&lab), |outcome| {
+        all &= outcome.seen.is_ok();
+        match &outcome.seen {
+            Ok(lines) => {
+                println!("ok      {}", outcome.step);
+                lines.iter().for_each(|line| println!("        {line}"));
+            }
+            Err(why) => println!("BROKEN  {}\n        {why}", outcome.step),
+        }
+    })?;
+    Ok(all)
+}
+
+/// Takes a scenario's steps one after another; ends with the first that is not as expected.
+///
+/// # Errors
+/// When the place cannot do what a step asks for; that says nothing about what was expected.
+pub fn follow(
+    scenario: &Scenario,
+    backend: &dyn Backend,
+    mut tell: impl FnMut(&Outcome),
+) -> Result<(), LabError> {
+    for step in &scenario.steps {
+        for change in &step.change {
+            make(change, &scenario.folder, backend)?;
+        }
+        backend.settled()?;
+        let seen = step.expect.iter().map(|expectation| insist(expectation, backend));
+        let outcome = Outcome { step: step.title.clone(), seen: seen.collect() };
+        tell(&outcome);
+        if outcome.seen.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn make(change: &Change, folder: &Path, backend: &dyn Backend) -> Result<(), LabError> {
+    match change {
+        Change::Apply(file) => backend.apply(&file::manifest(folder, file)?),
+        Change::Delete(file) => backend.delete(&file::manifest(folder, file)?),
+        Change::Label { kind, name, label } => backend.label(kind, name, label),
+    }
+}
+
+/// Looks until the expectation holds or the place's patience ends; what was seen.
+fn insist(expectation: &Expectation, backend: &dyn Backend) -> Result<String, String> {
+    let end = Instant::now() + backend.patience();
+    loop {
+        match expect::look(expectation, backend) {
+            Err(_not_yet) if Instant::now() < end => std::thread::sleep(PAUSE),
+            seen => return seen,
+        }
+    }
+}
