@@ -133,10 +133,15 @@ fn build(workspace: &Workspace, build: Build) -> Result<PathBuf, Failure> {
     for image in &IMAGES {
         cargo.args(["--package", image.package, "--bin", image.program]);
     }
-    let root = workspace.root.display();
-    let more = variable("RUSTFLAGS").unwrap_or_default();
-    let flags = format!("{FLAGS} --remap-path-prefix={root}=. {more}");
-    succeeds(cargo.env("RUSTFLAGS", flags.trim()))?;
+    let mut flags = FLAGS.to_owned();
+    if let Some(home) = variable("CARGO_HOME") {
+        // The same programs wherever the sources of dependencies lie.
+        flags.push_str(&format!(" --remap-path-prefix={home}=cargo"));
+    }
+    if let Some(more) = variable("RUSTFLAGS") {
+        flags.push_str(&format!(" {more}"));
+    }
+    succeeds(cargo.env("RUSTFLAGS", flags))?;
     Ok(workspace.target.join(host).join(build.profile()))
 }
 
