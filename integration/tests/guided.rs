@@ -7,6 +7,7 @@ mod by_hand;
 mod support;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ambit_lab::scenario::Scenario;
 use by_hand::{Expected, Page, root};
@@ -69,7 +70,10 @@ fn one_path() -> Check {
 
 /// A copy of the guides with one text of the scenario replaced, run to its end; what was said.
 fn altered(from: &str, to: &str) -> Result<(bool, String), Failed> {
-    let copy = std::env::temp_dir().join(format!("ambit-guided-{}", std::process::id()));
+    // Trials run side by side, each with copies of its own.
+    static COPIES: AtomicUsize = AtomicUsize::new(0);
+    let count = COPIES.fetch_add(1, Ordering::Relaxed);
+    let copy = std::env::temp_dir().join(format!("ambit-guided-{}-{count}", std::process::id()));
     let scenario = std::fs::read_to_string(root().join(FOLDER).join("path.yaml"))?;
     check(scenario.contains(from), || format!("the scenario has no {from:?}"))?;
     std::fs::create_dir_all(copy.join("start"))?;

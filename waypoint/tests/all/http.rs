@@ -123,12 +123,12 @@ async fn an_upgrade_joins_both_sides_until_a_policy_forbids_it() {
     let application = Application::start().await;
     let mut gateway = Gateway::start(&application, vec![forward()]).await;
     let mut stream = TcpStream::connect(gateway.at).await.unwrap();
-    let ask = "GET /upgrade HTTP/1.1\r\nhost: web\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    let ask = "GET /upgrade HTTP/1.1\r\nhost: web\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
     stream.write_all(ask.as_bytes()).await.unwrap();
     let mut head = vec![0; 1024];
     let read = stream.read(&mut head).await.unwrap();
     let head = String::from_utf8_lossy(&head[..read]).into_owned();
-    assert!(head.starts_with("HTTP/1.1 101") && head.contains("upgrade: echo"), "{head}");
+    assert!(head.starts_with("HTTP/1.1 101") && head.contains("upgrade: websocket"), "{head}");
     let mut back = [0; 5];
     stream.write_all(b"hello").await.unwrap();
     stream.read_exact(&mut back).await.unwrap();

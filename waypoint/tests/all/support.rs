@@ -117,7 +117,7 @@ async fn answer(
         return Ok(Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
             .header("connection", "upgrade")
-            .header("upgrade", "echo")
+            .header("upgrade", "websocket")
             .body(Full::default())
             .unwrap());
     }

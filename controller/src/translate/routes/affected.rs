@@ -137,15 +137,21 @@ pub(crate) fn concerning(ctx: &Context<'_>, service: &Key) -> BTreeSet<ObjectRef
     found
 }
 
-/// The DestinationRules of the Services that an object's rules send to: whether a waypoint obeys them depends on the rules.
+/// The VirtualServices that an object delegates to, and the DestinationRules of the Services that its rules send to: whether a
+/// waypoint obeys them depends on the object.
 pub(crate) fn sent_to(ctx: &Context<'_>, object: &Object) -> BTreeSet<ObjectRef> {
+    let mut found = BTreeSet::new();
     let services: BTreeSet<Key> = match object {
-        Object::VirtualService(one) => sent_by_virtual_service(ctx, one).collect(),
+        Object::VirtualService(one) => {
+            found.extend(virtual_service::delegates(one).map(|child| virtual_service::reference(&child)));
+            sent_by_virtual_service(ctx, one).collect()
+        }
         Object::HttpRoute(one) => Route::http(one).links().backends,
         Object::GrpcRoute(one) => Route::grpc(one).links().backends,
-        _ => return BTreeSet::new(),
+        _ => return found,
     };
-    destination_rules(ctx, &services, |_| true)
+    found.extend(destination_rules(ctx, &services, |_| true));
+    found
 }
 
 /// The DestinationRules that part the pods of a Service; what they say of it depends on these pods.
