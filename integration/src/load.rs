@@ -140,6 +140,9 @@ pub struct Outcome {
     pub good: u64,
     /// Failures by kind.
     pub failed: BTreeMap<String, u64>,
+    /// The beginning of the first answer that was not as expected.
+    #[serde(default)]
+    pub example: Option<String>,
     /// Answers by status, as in `200`, or `grpc 14`.
     #[serde(default)]
     pub statuses: BTreeMap<String, u64>,
@@ -246,12 +249,13 @@ impl Run {
     }
 
     fn done(&mut self, (due, begun): (Instant, Instant), outcome: Result<Answered, String>) {
+        let mut example = None;
         let checked = outcome.and_then(|answered| {
             *self.outcome.statuses.entry(answered.status.clone()).or_default() += 1;
             if let Some(version) = &answered.version {
                 *self.outcome.versions.entry(version.clone()).or_default() += 1;
             }
-            answered.check(&self.load)
+            answered.check(&self.load).inspect_err(|_| example = Some(answered.beginning()))
         });
         match checked {
             Ok(()) => {
@@ -262,6 +266,7 @@ impl Run {
             Err(kind) => {
                 self.load.live.fail(Failure { begun, kind: kind.clone() });
                 *self.outcome.failed.entry(kind).or_default() += 1;
+                self.outcome.example = self.outcome.example.take().or(example);
             }
         }
     }

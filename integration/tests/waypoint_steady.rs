@@ -1,9 +1,8 @@
 //! A waypoint under load while its routes change and its replicas come and go: no request fails that need not, memory
 //! stays, long streams live on, and every replica gets its share.
 //!
-//! The routes change for 12 seconds after 12 of warming up, or, with `AMBIT_STEADY_SECONDS=N` in the environment, for N: 60 for
-//! the full minute with its 1 000 edits, 120 and 600 for streams of two and ten minutes. The rates are the same whatever
-//! the length.
+//! The routes change for two minutes, 1 000 edits in each, after 12 seconds of warming up; for ten with `--long` (`AMBIT_LONG`
+//! in the environment), or for N seconds with `AMBIT_STEADY_SECONDS=N`. The rates are the same whatever the length.
 
 #[path = "support/replicas.rs"]
 mod replicas;
@@ -26,8 +25,9 @@ use replicas::{Mesh, PATIENCE, Shared, all_go_on, load, well};
 use support::{Check, check};
 
 const MANIFESTS: &str = include_str!("manifests/waypoint-steady.yaml");
-/// How long routes change when nothing else is asked.
-const SECONDS: u64 = 12;
+/// How long routes change, and streams live, when nothing else is asked, and in a long run.
+const SECONDS: u64 = 120;
+const LONG: u64 = 600;
 /// Edits a second: 1 000 in a minute.
 const EDITS: f64 = 1000.0 / 60.0;
 /// Requests a second, by connections that are kept and by such that serve one.
@@ -68,7 +68,8 @@ fn main() -> std::process::ExitCode {
 fn duration() -> Result<Duration, Failed> {
     let asked = std::env::var_os("AMBIT_STEADY_SECONDS");
     let asked = asked.map(|asked| asked.to_string_lossy().parse()).transpose()?;
-    Ok(Duration::from_secs(asked.unwrap_or(SECONDS)))
+    let usual = if std::env::var_os("AMBIT_LONG").is_some() { LONG } else { SECONDS };
+    Ok(Duration::from_secs(asked.unwrap_or(usual)))
 }
 
 /// A route by which an endpoint sees the number of the edit; its weights wander.

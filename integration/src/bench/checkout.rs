@@ -186,7 +186,11 @@ impl Till {
         let failed = LabError::system("making orders");
         let outcome = self.lab.in_pod(&self.customer, move || load.run()).map_err(failed)?;
         if outcome.good == 0 || outcome.failures() > 0 {
-            let failed = format!("orders failed: {:?}, {} went well", outcome.failed, outcome.good);
+            let example = outcome.example.unwrap_or_default();
+            let failed = format!(
+                "orders failed: {:?}, {} went well; the first: {example}",
+                outcome.failed, outcome.good
+            );
             return Err(LabError::Manifest(failed));
         }
         Ok(outcome)

@@ -56,6 +56,9 @@ fn tell(arguments: &[String], outcome: &Outcome) -> std::io::Result<()> {
             outcome.sent, outcome.good, outcome.failed, outcome.seconds
         );
         println!("statuses {:?} versions {:?}", outcome.statuses, outcome.versions);
+        if let Some(example) = &outcome.example {
+            println!("first failure: {example}");
+        }
         println!(
             "{:.0} good/s; microseconds p50 {p50} p90 {p90} p99 {p99} p99.9 {p999} max {most}",
             outcome.good as f64 / outcome.seconds

@@ -34,7 +34,15 @@ pub(super) struct Answered {
     body: Bytes,
 }
 
+/// Bytes of a body that are shown.
+const SHOWN: usize = 500;
+
 impl Answered {
+    /// What the body begins with.
+    pub(super) fn beginning(&self) -> String {
+        String::from_utf8_lossy(&self.body[..self.body.len().min(SHOWN)]).into_owned()
+    }
+
     /// Whether this is what the load asked for.
     pub(super) fn check(&self, load: &Load) -> Result<(), String> {
         let expected = load.expect.as_bytes();

@@ -23,6 +23,8 @@ pub(crate) struct TestOptions {
     pub(crate) part: Part,
     pub(crate) ztunnel: Option<PathBuf>,
     pub(crate) guides: Option<PathBuf>,
+    /// Whether what takes its time has it: streams of ten minutes instead of two.
+    pub(crate) is_long: bool,
 }
 
 /// Which tests.
@@ -63,6 +65,7 @@ fn test(words: &[String]) -> Result<TestOptions, String> {
         match word.as_str() {
             "--unit" => unit = true,
             "--lab" => lab = true,
+            "--long" => options.is_long = true,
             "--ztunnel" => options.ztunnel = Some(path(word, words.next())?),
             "--guides" => options.guides = Some(path(word, words.next())?),
             other => return Err(format!("test takes no {other:?}")),
@@ -170,6 +173,7 @@ mod tests {
             ("test --unit", test(Part::Unit)),
             ("test --lab", test(Part::Lab)),
             ("test --lab --unit", test(Part::All)),
+            ("test --long", Command::Test(TestOptions { is_long: true, ..TestOptions::default() })),
             ("demo", lab("demo")),
             ("demo --once", lab("demo --once")),
             ("demo --record run.json --picture p.svg", lab("demo --record run.json --picture p.svg")),
@@ -188,7 +192,8 @@ mod tests {
         for (line, command) in cases {
             assert_eq!(read(line), Ok(command), "{line}");
         }
-        let options = TestOptions { part: Part::Lab, ztunnel: Some(here.clone()), guides: Some(here) };
+        let (ztunnel, guides) = (Some(here.clone()), Some(here));
+        let options = TestOptions { part: Part::Lab, ztunnel, guides, is_long: false };
         assert_eq!(read("test --lab --ztunnel . --guides ."), Ok(Command::Test(options)));
     }
 

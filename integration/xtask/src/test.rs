@@ -81,6 +81,9 @@ fn environment(workspace: &Workspace, options: &TestOptions) -> BTreeMap<&'stati
     let mut told = BTreeMap::new();
     let named = [("AMBIT_ZTUNNEL", &options.ztunnel), ("AMBIT_GUIDES", &options.guides)];
     told.extend(named.into_iter().filter_map(|(name, path)| Some((name, path.clone()?.into_os_string()))));
+    if options.is_long {
+        told.insert("AMBIT_LONG", "1".into());
+    }
     if options.part != Part::Unit {
         match peers::envoy(workspace) {
             Ok(program) => told.insert("AMBIT_ENVOY", program.into_os_string()),

@@ -9,7 +9,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Error, Result};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -19,7 +21,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Mutex;
 
 use crate::image::{flag, flags};
 use crate::load::named;
@@ -39,12 +42,17 @@ const TRACE: [HeaderName; 10] = [
 ];
 /// Most calls of one stage, and most of them at once.
 const MOST: usize = 1000;
-/// Idle connections kept to one server.
-const KEPT: usize = 64;
+/// Idle connections kept to one server: all that 64 customers of a checkout use, eight each.
+const KEPT: usize = 512;
+/// How long the address of a server is remembered, as the lab's name server allows: hundreds of connections that begin
+/// at once must not be as many questions, of which some get lost.
+const REMEMBERED: Duration = Duration::from_secs(5);
 /// Longest time for one call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Sender = SendRequest<Empty<Bytes>>;
+/// An address and when it was asked for; whoever asks holds it, so that the others wait for the answer.
+type Looked = Rc<Mutex<Option<(Instant, SocketAddr)>>>;
 
 /// Every call to make, and the connections they use.
 #[derive(Debug, Default)]
@@ -53,6 +61,7 @@ pub(super) struct Calls {
     at_once: usize,
     carried: Vec<HeaderName>,
     idle: RefCell<HashMap<String, Vec<Sender>>>,
+    addresses: RefCell<HashMap<String, Looked>>,
 }
 
 /// Calls that need not wait for each other.
@@ -96,7 +105,7 @@ impl Calls {
         })?;
         let carry = |name: &str| name.parse::<HeaderName>().map_err(|_invalid| wrong("carry", name));
         let named = flags(arguments, "carry").into_iter().map(carry).collect::<Result<Vec<_>>>()?;
-        Ok(Self { stages, at_once, carried: [&TRACE[..], &named].concat(), idle: RefCell::default() })
+        Ok(Self { stages, at_once, carried: [&TRACE[..], &named].concat(), ..Self::default() })
     }
 
     /// Makes the calls a request asks for; none when it asks for none.
@@ -141,12 +150,12 @@ impl Calls {
         let is_kept = kept.is_some();
         let mut sender = match kept {
             Some(sender) => sender,
-            None => open(&target.authority).await?,
+            None => self.open(&target.authority).await?,
         };
         let response = match sender.send_request(request(target, carried)?).await {
             // The server may close a connection that was idle at the moment it is used again.
             Err(error) if is_kept && (error.is_canceled() || error.is_incomplete_message()) => {
-                sender = open(&target.authority).await?;
+                sender = self.open(&target.authority).await?;
                 sender.send_request(request(target, carried)?).await
             }
             response => response,
@@ -175,20 +184,36 @@ impl Calls {
         }
         None
     }
-}
 
-async fn open(authority: &str) -> std::result::Result<Sender, String> {
-    let failed = |error: Error| format!("connect: {}", error.kind());
-    let stream = match authority.contains(':') {
-        true => TcpStream::connect(authority).await,
-        false => TcpStream::connect((authority, 80)).await,
-    };
-    let stream = stream.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(named)?;
-    // Its error is that of the request on it.
-    ambit_process::spawn::spawn_local("call", async { drop(connection.await) });
-    Ok(sender)
+    async fn open(&self, authority: &str) -> std::result::Result<Sender, String> {
+        let failed = |error: Error| format!("connect: {}", error.kind());
+        let address = self.address(authority).await.map_err(failed)?;
+        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(named)?;
+        // Its error is that of the request on it.
+        ambit_process::spawn::spawn_local("call", async { drop(connection.await) });
+        Ok(sender)
+    }
+
+    async fn address(&self, authority: &str) -> Result<SocketAddr> {
+        let looked = self.addresses.borrow_mut().entry(authority.to_owned()).or_default().clone();
+        let mut looked = looked.lock().await;
+        if let Some((since, address)) = *looked
+            && since.elapsed() < REMEMBERED
+        {
+            return Ok(address);
+        }
+        let mut found = match authority.contains(':') {
+            true => lookup_host(authority).await?.collect::<Vec<_>>(),
+            false => lookup_host((authority, 80)).await?.collect(),
+        };
+        // Where a name has both, IPv4 first: not every kernel has the other.
+        found.sort_by_key(SocketAddr::is_ipv6);
+        let address = *found.first().ok_or_else(|| Error::from(std::io::ErrorKind::NotFound))?;
+        *looked = Some((Instant::now(), address));
+        Ok(address)
+    }
 }
 
 fn request(target: &Target, carried: &HeaderMap) -> std::result::Result<Request<Empty<Bytes>>, String> {
