@@ -3,7 +3,9 @@
 pub mod packet;
 pub mod tls;
 
+use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -36,26 +38,29 @@ pub struct Capture {
 impl Capture {
     /// Starts listening on a node's interface towards the other nodes, both directions.
     pub fn start(node: &Space) -> Result<Self, LabError> {
-        let socket = node.run(|| -> std::io::Result<Socket> {
-            let link = nix::net::if_::if_nametoindex(LINK)?;
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL)))?;
-            // Load the interface's number, keep the packet when it is the link's.
-            socket.attach_filter(&[
-                SockFilter::new(0x20, 0, 0, INTERFACE),
-                SockFilter::new(0x15, 0, 1, link),
-                SockFilter::new(0x06, 0, 0, LARGEST as u32),
-                SockFilter::new(0x06, 0, 0, 0),
-            ])?;
-            // The kernel gives what it allows; a capture that lost packets says so.
-            let _given = socket.set_recv_buffer_size(KERNEL_ROOM);
-            socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-            Ok(socket)
+        let socket = node.run(|| open(LINK));
+        Ok(Self::on(socket.map_err(LabError::system("listening on the link"))?))
+    }
+
+    /// The same on an interface in a network namespace that is given by its file.
+    pub fn start_at(namespace: &Path, link: &str) -> Result<Self, LabError> {
+        let failed = || LabError::system(format!("listening on {link} in {}", namespace.display()));
+        let namespace = File::open(namespace).map_err(failed())?;
+        let link = link.to_owned();
+        // The thread that goes there is no use to anybody else afterwards.
+        let thread = std::thread::spawn(move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            open(&link)
         });
-        let socket = socket.map_err(LabError::system("listening on the link"))?;
+        let socket = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(Self::on(socket.map_err(failed())?))
+    }
+
+    fn on(socket: Socket) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || listen(&socket, &stopped));
-        Ok(Capture { stop, thread })
+        Capture { stop, thread }
     }
 
     /// Ends the capture and returns its packets.
@@ -63,6 +68,23 @@ impl Capture {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+}
+
+/// A socket that hears what goes through an interface of the calling thread's network namespace.
+fn open(link: &str) -> std::io::Result<Socket> {
+    let link = nix::net::if_::if_nametoindex(link)?;
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL)))?;
+    // Load the interface's number, keep the packet when it is the link's.
+    socket.attach_filter(&[
+        SockFilter::new(0x20, 0, 0, INTERFACE),
+        SockFilter::new(0x15, 0, 1, link),
+        SockFilter::new(0x06, 0, 0, LARGEST as u32),
+        SockFilter::new(0x06, 0, 0, 0),
+    ])?;
+    // The kernel gives what it allows; a capture that lost packets says so.
+    let _given = socket.set_recv_buffer_size(KERNEL_ROOM);
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    Ok(socket)
 }
 
 fn listen(socket: &Socket, stop: &AtomicBool) -> Packets {

@@ -5,6 +5,37 @@ use std::process::{Command, Stdio};
 
 use crate::error::LabError;
 
+/// What a command said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Exit code; `None` when it was ended by a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Said {
+    /// Whether the command succeeded.
+    pub fn well(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Everything it said.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+}
+
+impl From<std::process::Output> for Said {
+    fn from(output: std::process::Output) -> Self {
+        let [out, err] =
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        Self { code: output.status.code(), out, err }
+    }
+}
+
 /// Runs a tool to its end in the namespaces of the calling thread.
 pub(crate) fn run(tool: &'static str, arguments: &[&str]) -> Result<String, LabError> {
     feed(tool, arguments, "")

@@ -9,6 +9,7 @@ pub mod address;
 mod attend;
 pub mod bench;
 pub mod capture;
+pub mod cluster;
 mod command;
 pub mod component;
 pub mod control;
@@ -44,6 +45,7 @@ mod websocket;
 
 pub use address::{NodeNumber, Pair};
 pub use attend::answers;
+pub use command::Said;
 pub use component::{Component, Programs, Served};
 pub use error::LabError;
 pub use lab::changes::key_of;

@@ -6,15 +6,19 @@
 mod backend;
 mod expect;
 mod file;
+mod on_cluster;
 mod on_lab;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use backend::{Backend, Said};
+pub use backend::Backend;
 pub use file::{Change, Expectation, Question, Scenario, Step};
+pub use on_cluster::OnCluster;
 pub use on_lab::OnLab;
 
+use crate::cluster::Cluster;
+pub use crate::command::Said;
 use crate::error::LabError;
 use crate::lab::{LabOptions, Manifests, MeshMode};
 use crate::{Lab, component::Programs};
@@ -27,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub enum Place {
     /// A lab of its own.
     Lab,
+    /// The cluster that kubectl leads to, or the one of this machine that AMBIT_CLUSTER names; Ambit is installed there.
+    Cluster,
 }
 
 /// What to run.
@@ -48,11 +54,27 @@ pub struct Outcome {
     pub seen: Result<Vec<String>, String>,
 }
 
-/// Runs a scenario and prints what comes of it; the calling process must be inside the lab's namespaces. Whether
+/// Runs a scenario and prints what comes of it. On a lab the calling process must be inside the lab's namespaces. Whether
 /// everything was as expected.
 pub fn run(options: &Options) -> Result<bool, LabError> {
     let scenario = Scenario::read(&options.file)?;
-    let Place::Lab = options.on;
+    match options.on {
+        Place::Lab => {
+            let lab = lab(&scenario)?;
+            told(&scenario, &OnLab::new(&lab))
+        }
+        Place::Cluster => {
+            let cluster = Cluster::current();
+            let place = OnCluster::begin(&cluster, &scenario)?;
+            let all = told(&scenario, &place);
+            // What was found out counts more than what it leaves behind.
+            place.end().and(all)
+        }
+    }
+}
+
+/// A lab with what is there before the first step.
+fn lab(scenario: &Scenario) -> Result<Lab, LabError> {
     let own = crate::settings::outside_pid().unwrap_or_else(std::process::id);
     let lab = Lab::up(LabOptions {
         name: format!("scenario-{own}"),
@@ -62,12 +84,17 @@ pub fn run(options: &Options) -> Result<bool, LabError> {
         ready_within: Some(Duration::from_secs(30)),
         keep: false,
     })?;
-    if let Some(fault) = lab.faults().first() {
-        return Err(LabError::Manifest(fault.to_string()));
+    match lab.faults().first() {
+        Some(fault) => Err(LabError::Manifest(fault.to_string())),
+        None => Ok(lab),
     }
+}
+
+/// Takes the steps and prints what comes of each. Whether everything was as expected.
+fn told(scenario: &Scenario, backend: &dyn Backend) -> Result<bool, LabError> {
     println!("{}\n", scenario.title);
     let mut all = true;
-    follow(&scenario, &OnLab::new(&lab), |outcome| {
+    follow(scenario, backend, |outcome| {
         all &= outcome.seen.is_ok();
         match &outcome.seen {
             Ok(lines) => {

@@ -15,6 +15,14 @@ pub const TABLE: &[(&str, &str)] = &[
         "AMBIT_LAB_PROGRAMS",
         "folder of the controller, ambit-node-agent, ztunnel and waypoint programs, when not beside this one",
     ),
+    (
+        "AMBIT_CLUSTER",
+        "cluster of this machine (`cargo xtask cluster`) that is used, in place of where kubectl leads to",
+    ),
+    (
+        "AMBIT_CLUSTERS",
+        "folder of those clusters and of their programs, when not `cluster` in the target folder",
+    ),
     ("AMBIT_ZTUNNEL", "ztunnel program to run in place of ours, of another maker as it may be"),
     ("PATH", "handed on to the pods' programs"),
     ("RUST_LOG", "handed on to controller, agents, ztunnels and waypoints (default info)"),
@@ -75,6 +83,20 @@ pub(crate) fn programs() -> PathBuf {
     match folder.file_name() {
         Some(name) if name == "deps" => folder.parent().unwrap_or(&folder).to_path_buf(),
         _ => folder,
+    }
+}
+
+/// Name of the cluster of this machine that is to be used.
+pub(crate) fn cluster() -> Option<String> {
+    text("AMBIT_CLUSTER")
+}
+
+/// Folder of this machine's clusters and their programs.
+pub(crate) fn clusters() -> PathBuf {
+    match text("AMBIT_CLUSTERS") {
+        Some(folder) => folder.into(),
+        // Programs lie in a folder of the target folder named after their profile.
+        None => programs().parent().unwrap_or(Path::new("/")).join("cluster"),
     }
 }
 

@@ -23,10 +23,10 @@ pub fn command(arguments: &[&str]) -> std::process::Command {
     crate::process::stand_in(&arguments)
 }
 
-/// What the image ambit/echo does with its arguments: a load generator when the first of them is `load`, else an echo.
-/// Returns the exit code.
+/// What the image ambit/echo does with its arguments: a load generator when the first of them is `load`, the stand-in for
+/// another image when it is `http-echo`, else an echo. Returns the exit code.
 pub fn image(arguments: &[String]) -> i32 {
-    if arguments.first().is_some_and(|word| word == "load") {
+    if arguments.first().is_some_and(|word| word == "load" || word == "http-echo") {
         return run(arguments);
     }
     run(&[&["echo".to_owned()], arguments].concat())

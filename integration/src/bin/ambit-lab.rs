@@ -135,7 +135,9 @@ fn main() -> ExitCode {
         Verb::Up(up) => run(name, up),
         Verb::Demo(options) => show(&options, cli.name.as_deref()),
         Verb::Run(options) => {
-            ambit_lab::sandbox::enter();
+            if options.on == scenario::Place::Lab {
+                ambit_lab::sandbox::enter();
+            }
             match scenario::run(&options) {
                 Ok(false) => return ExitCode::FAILURE,
                 outcome => outcome.map(drop),

@@ -3,18 +3,8 @@
 use std::time::Duration;
 
 use super::file::Question;
+use crate::command::Said;
 use crate::error::LabError;
-
-/// What a command said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// Exit code; `None` when it was ended by a signal.
-    pub code: Option<i32>,
-    /// Standard output.
-    pub out: String,
-    /// Standard error.
-    pub err: String,
-}
 
 /// A lab, or a cluster. Pods are named `NAMESPACE/NAME` by their Deployment or their own name.
 pub trait Backend {

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::backend::{Backend, Said};
+use super::backend::Backend;
 use super::file::Question;
 use crate::Lab;
+use crate::command::Said;
 use crate::component::Component;
 use crate::error::LabError;
 use crate::manifest::parse;
@@ -49,7 +50,7 @@ impl Backend for OnLab<'_> {
     }
 
     fn exec(&self, pod: &str, words: &[&str]) -> Result<Said, LabError> {
-        Ok(said(&self.lab.exec(&self.lab.pod(pod)?, words)?))
+        Ok(self.lab.exec(&self.lab.pod(pod)?, words)?.into())
     }
 
     fn secured(&self, client: &str, server: &str) -> Result<f64, LabError> {
@@ -73,20 +74,11 @@ impl Backend for OnLab<'_> {
         for folder in self.lab.sources() {
             command.arg("--dir").arg(folder);
         }
-        Ok(said(
-            &command
-                .args(["--from", &from, "--to", to, "--method", method, "--path", path])
-                .output()
-                .map_err(LabError::system("running ambit explain"))?,
-        ))
+        command.args(["--from", &from, "--to", to, "--method", method, "--path", path]);
+        Ok(command.output().map_err(LabError::system("running ambit explain"))?.into())
     }
 
     fn patience(&self) -> Duration {
         PATIENCE
     }
-}
-
-fn said(output: &std::process::Output) -> Said {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }

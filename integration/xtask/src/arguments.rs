@@ -1,5 +1,6 @@
 //! What was asked for, read once.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::images;
@@ -20,7 +21,7 @@ pub(crate) enum Command {
 /// What to test, and with whose ztunnel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestOptions {
-    pub(crate) part: Part,
+    pub(crate) parts: Parts,
     pub(crate) ztunnel: Option<PathBuf>,
     pub(crate) guides: Option<PathBuf>,
     /// Whether what takes its time has it: streams of ten minutes instead of two.
@@ -28,12 +29,30 @@ pub(crate) struct TestOptions {
 }
 
 /// Which tests.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
-    #[default]
-    All,
+    /// Those that need nothing but the machine.
     Unit,
+    /// Real programs over real packets, in network namespaces.
     Lab,
+    /// The same on a real Kubernetes.
+    Kubernetes,
+}
+
+/// The parts that were named; all of them when none was.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Parts(pub(crate) BTreeSet<Part>);
+
+impl Parts {
+    /// Whether this part is asked for.
+    pub(crate) fn have(&self, part: Part) -> bool {
+        self.0.is_empty() || self.0.contains(&part)
+    }
+
+    /// Whether every part is.
+    pub(crate) fn are_all(&self) -> bool {
+        [Part::Unit, Part::Lab, Part::Kubernetes].into_iter().all(|part| self.have(part))
+    }
 }
 
 /// Reads the words after `cargo xtask`.
@@ -59,23 +78,20 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, String> {
 
 fn test(words: &[String]) -> Result<TestOptions, String> {
     let mut options = TestOptions::default();
-    let (mut unit, mut lab) = (false, false);
     let mut words = words.iter();
+    let mut parts = BTreeSet::new();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--unit" => unit = true,
-            "--lab" => lab = true,
+            "--unit" => drop(parts.insert(Part::Unit)),
+            "--lab" => drop(parts.insert(Part::Lab)),
+            "--kubernetes" => drop(parts.insert(Part::Kubernetes)),
             "--long" => options.is_long = true,
             "--ztunnel" => options.ztunnel = Some(path(word, words.next())?),
             "--guides" => options.guides = Some(path(word, words.next())?),
             other => return Err(format!("test takes no {other:?}")),
         }
     }
-    options.part = match (unit, lab) {
-        (true, false) => Part::Unit,
-        (false, true) => Part::Lab,
-        _ => Part::All,
-    };
+    options.parts = Parts(parts);
     Ok(options)
 }
 
@@ -136,6 +152,13 @@ fn images(words: &[String]) -> Result<images::Options, String> {
         let mut value = || words.next().cloned().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--quick" => options.build = images::Build::Quick,
+            "--profile" => {
+                let name = value()?;
+                let build = images::Build::of_profile(&name);
+                options.build =
+                    build.ok_or_else(|| format!("--profile {name}: it is dist, release or dev"))?;
+            }
+            "--samples" => options.samples = images::Samples::StoodInFor,
             "--hub" => options.hub = value()?,
             "--tag" => options.tag = Some(value()?),
             other => return Err(format!("images takes no {other:?}")),
@@ -165,14 +188,17 @@ mod tests {
     #[test]
     fn commands_are_read() {
         let here = Path::new(".").canonicalize().unwrap();
-        let test = |part| Command::Test(TestOptions { part, ..TestOptions::default() });
+        let of = |parts: &[Part]| Parts(parts.iter().copied().collect());
+        let test = |parts: &[Part]| Command::Test(TestOptions { parts: of(parts), ..TestOptions::default() });
+        let image = |build| Command::Images(images::Options { build, ..images::Options::default() });
         let cases = [
             ("help", Command::Help),
             ("check", Command::Check),
-            ("test", test(Part::All)),
-            ("test --unit", test(Part::Unit)),
-            ("test --lab", test(Part::Lab)),
-            ("test --lab --unit", test(Part::All)),
+            ("test", test(&[])),
+            ("test --unit", test(&[Part::Unit])),
+            ("test --lab", test(&[Part::Lab])),
+            ("test --lab --unit", test(&[Part::Unit, Part::Lab])),
+            ("test --kubernetes", test(&[Part::Kubernetes])),
             ("test --long", Command::Test(TestOptions { is_long: true, ..TestOptions::default() })),
             ("demo", lab("demo")),
             ("demo --once", lab("demo --once")),
@@ -183,7 +209,9 @@ mod tests {
             ("bench l7 --only memory", lab("bench l7 --only memory")),
             ("bench checkout --only orders10", lab("bench checkout --only orders10")),
             ("lab up dir --nodes 3", lab("up dir --nodes 3")),
-            ("images", Command::Images(images::Options::default())),
+            ("images", image(images::Build::Shipped)),
+            ("images --quick", image(images::Build::Quick)),
+            ("images --profile dev", image(images::Build::Development)),
             (
                 "cluster up --nodes 3",
                 Command::Cluster(vec!["up".to_owned(), "--nodes".to_owned(), "3".to_owned()]),
@@ -192,9 +220,16 @@ mod tests {
         for (line, command) in cases {
             assert_eq!(read(line), Ok(command), "{line}");
         }
-        let (ztunnel, guides) = (Some(here.clone()), Some(here));
-        let options = TestOptions { part: Part::Lab, ztunnel, guides, is_long: false };
+        let (parts, ztunnel, guides) = (of(&[Part::Lab]), Some(here.clone()), Some(here));
+        let options = TestOptions { parts, ztunnel, guides, is_long: false };
         assert_eq!(read("test --lab --ztunnel . --guides ."), Ok(Command::Test(options)));
+    }
+
+    #[test]
+    fn no_part_named_is_all_of_them() {
+        let named = Parts(BTreeSet::from([Part::Lab]));
+        assert!(Parts::default().are_all() && !named.are_all());
+        assert!(named.have(Part::Lab) && !named.have(Part::Kubernetes));
     }
 
     #[test]
@@ -213,6 +248,7 @@ mod tests {
             ("bench --envoy x", "\"--envoy\""),
             ("images --tag", "needs a value"),
             ("images ztunnel", "\"ztunnel\""),
+            ("images --profile fast", "dist, release or dev"),
             ("bench checkout --proxies-only", "\"--proxies-only\""),
         ];
         for (line, part) in cases {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::run::{Failure, Workspace, succeeds};
+use crate::run::{ALL_FEATURES, Failure, Workspace, succeeds};
 
 mod budgets;
 mod exceptions;
@@ -60,11 +60,12 @@ pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
 const FORMAT: [&str; 5] = ["fmt", "--all", "--check", "--", "--files-with-diff"];
 
 /// Release mode, though lints do not need it: the C code that build scripts compile is then the tests' own.
-const LINTS: [&str; 8] =
-    ["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+const LINTS: [&str; 9] =
+    ["clippy", "--quiet", "--release", "--workspace", "--all-targets", ALL_FEATURES, "--", "-D", "warnings"];
 
 /// The test that regenerates the wire code and compares; selected so that it is the one `xtask test` built.
-const DRIFT: [&str; 6] = ["test", "--quiet", "--release", "--workspace", "--test", "regenerate"];
+const DRIFT: [&str; 7] =
+    ["test", "--quiet", "--release", "--workspace", ALL_FEATURES, "--test", "regenerate"];
 
 /// A cargo command whose own output says what is wrong.
 fn cargo(workspace: &Workspace, words: &[&str]) -> Outcome {

@@ -7,10 +7,10 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::{Failure, Workspace, succeeds};
+use crate::run::{Failure, Workspace, name, succeeds};
 use crate::setup;
 
 mod toolchain;
@@ -33,24 +33,44 @@ const TOOLS: [(&str, &str); 6] = [
 
 /// Turns this process into the cluster's program, with these words. Returns only when that fails.
 pub(crate) fn run(workspace: &Workspace, words: &[String]) -> Result<(), Failure> {
-    let folder = workspace.target.join("cluster");
-    let program = folder.join("programs").join("ambit-cluster");
+    let mut command = program(workspace);
     // Taking a cluster down must not wait for a build of what would bring up the next one.
-    if !(words.iter().any(|word| word == "down") && program.is_file()) {
+    if !(words.iter().any(|word| word == "down") && Path::new(command.get_program()).is_file()) {
         setup::require(&TOOLS)?;
-        build(workspace, &folder)?;
+        build(workspace)?;
     }
     if words.iter().any(|word| word == "check") {
         own_tests(workspace)?;
     }
-    let mut command = Command::new(&program);
-    command.arg("--clusters").arg(&folder).args(words);
-    Err(Failure::new(program.display(), command.exec()))
+    Err(Failure::new(name(&command), command.args(words).exec()))
+}
+
+/// Makes sure that clusters can be built and brought up here: installs and fetches what is missing. The error is what
+/// cannot be had.
+pub(crate) fn provide(workspace: &Workspace) -> Result<(), Failure> {
+    if !setup::is_root() {
+        return Err(Failure("nodes are namespaces that only root may make".to_owned()));
+    }
+    setup::require(&TOOLS)?;
+    toolchain::find(workspace).map(drop)
+}
+
+/// The cluster's program, to which the words of a command are added.
+pub(crate) fn program(workspace: &Workspace) -> Command {
+    let folder = folder(workspace);
+    let mut command = Command::new(folder.join("programs").join("ambit-cluster"));
+    command.arg("--clusters").arg(folder);
+    command
+}
+
+/// Holds the programs, and a folder for every cluster that is up.
+pub(crate) fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("cluster")
 }
 
 /// Builds the programs unless they are those of the same sources.
-fn build(workspace: &Workspace, folder: &Path) -> Result<(), Failure> {
-    let programs = folder.join("programs");
+pub(crate) fn build(workspace: &Workspace) -> Result<(), Failure> {
+    let programs = folder(workspace).join("programs");
     let sources = workspace.root.join(SOURCES);
     let stamp = format!("{:016x}\n", fingerprint(&sources)?);
     let stamped = programs.join("stamp");
@@ -75,7 +95,7 @@ fn build(workspace: &Workspace, folder: &Path) -> Result<(), Failure> {
 }
 
 /// Lints and unit tests of our own packages; the others' alone would take minutes.
-fn own_tests(workspace: &Workspace) -> Result<(), Failure> {
+pub(crate) fn own_tests(workspace: &Workspace) -> Result<(), Failure> {
     let go = toolchain::find(workspace)?;
     let own = ["./cmd/ambit-cluster", "./cmd/ambit-pod", "./internal/..."];
     for word in ["vet", "test"] {

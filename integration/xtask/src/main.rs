@@ -22,7 +22,8 @@ usage: cargo xtask COMMAND
   demo                     build, bring up the sample shop on two lab nodes, show every promise, then who calls whom, live
        [--once]            … check the promises and exit
        [--record FILE]     … and record the run; [--picture FILE] draws it, or the recording named by --from FILE
-  test [--unit] [--lab]    everything that must pass (both parts unless one is named)
+  test [--unit] [--lab] [--kubernetes]
+                           everything that must pass (all three parts unless some are named)
        [--ztunnel PATH]    those that every ztunnel must pass, with this program in place of ours
        [--guides DIR]      … with the guides' manifests from this folder
        [--long]            … with streams of ten minutes instead of two
@@ -33,8 +34,10 @@ usage: cargo xtask COMMAND
        [--only ROW] [--rounds N] [--seconds S] [--connections N] [--proxies-only] [--markdown FILE]
   lab ARGS…                the lab by hand: cargo xtask lab --help
   cluster ARGS…            a real Kubernetes on this machine, up | down | kubeconfig | load …: cargo xtask cluster --help
-  images [--quick]         container images of every program, as archives in target/images; --quick without link-time
-       [--hub H] [--tag T] optimisation; named H/PROGRAM:T (ambit and the version unless told otherwise)
+  images [--profile P]     container images of every program, as archives in target/images: dist (as they are shipped),
+                           release (the same as --quick: no link-time optimisation), dev (for this machine alone)
+       [--hub H] [--tag T] named H/PROGRAM:T (ambit and the version unless told otherwise)
+       [--samples]         … and stand-ins for the other images that the samples ask for
 ";
 
 fn main() -> ExitCode {
@@ -65,7 +68,7 @@ fn perform(command: &Command) -> Result<(), Failure> {
         Command::Help => Ok(()),
         Command::Check => check::all(&workspace),
         Command::Cluster(words) => cluster::run(&workspace, words),
-        Command::Images(options) => images::all(&workspace, options),
+        Command::Images(options) => images::all(&workspace, options).map(drop),
         Command::Test(options) => {
             setup::tools()?;
             test::all(&workspace, options)

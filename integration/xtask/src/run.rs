@@ -11,6 +11,18 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
 
+/// Where programs can read objects from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// From folders: all that the lab needs, and half of the dependencies.
+    Folders,
+    /// From clusters, too, as shipped programs do.
+    Clusters,
+}
+
+/// What makes cargo build programs that reach clusters.
+pub(crate) const ALL_FEATURES: &str = "--all-features";
+
 /// The workspace as cargo describes it.
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
@@ -39,11 +51,20 @@ impl Workspace {
         Ok(Self { root, packages: value["packages"].as_array().cloned().unwrap_or_default(), target })
     }
 
-    /// Builds every program, once, the same way for every command.
+    /// Builds every program, the same way for every command that needs no cluster.
     pub(crate) fn build(&self) -> Result<(), Failure> {
+        self.build_with(Reach::Folders)
+    }
+
+    /// Builds every program.
+    pub(crate) fn build_with(&self, reach: Reach) -> Result<(), Failure> {
         eprintln!("building Ambit: some minutes the first time, seconds afterwards …");
         let mut build = self.cargo();
-        succeeds(build.args(["build", "--release", "--workspace", "--bins"]))
+        build.args(["build", "--release", "--workspace", "--bins"]);
+        if reach == Reach::Clusters {
+            build.arg(ALL_FEATURES);
+        }
+        succeeds(&mut build)
     }
 
     /// Builds one program as it is shipped (link-time optimisation): what speed is measured with.

@@ -1,6 +1,7 @@
 //! Running the tests: one release build of everything, one sum, and no test left out silently.
 //!
-//! cargo builds the tests' programs; they are run from here, most of them alone, some two at a time (see `beside`).
+//! cargo builds the tests' programs; they are run from here, most of them alone, some two at a time (see `beside`), and
+//! some on a cluster (see `kubernetes`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -8,11 +9,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::arguments::{Part, TestOptions};
+use crate::arguments::{Part, Parts, TestOptions};
 use crate::peers;
-use crate::run::{Failure, Workspace, succeeds, variable};
+use crate::run::{ALL_FEATURES, Failure, Reach, Workspace, succeeds, variable};
 
 mod beside;
+mod kubernetes;
 mod program;
 
 use program::Program;
@@ -45,20 +47,25 @@ pub(crate) fn all(workspace: &Workspace, options: &TestOptions) -> Result<(), Fa
     let allowed = allowed(&read_skips(&workspace.root.join(SKIPS))?)?;
     let targets = match &options.ztunnel {
         Some(_) => FOREIGN.iter().flat_map(|name| ["--test".to_owned(), (*name).to_owned()]).collect(),
-        None => targets(&workspace.packages, options.part),
+        None => targets(&workspace.packages, &options.parts),
     };
-    if options.part == Part::Lab && targets.is_empty() {
+    if !options.parts.are_all() && targets.is_empty() {
         // No names would mean all targets.
-        return Err(Failure("there are no lab tests".to_owned()));
+        return Err(Failure("there are no such tests".to_owned()));
     }
-    workspace.build()?;
+    // Programs as they are shipped, in every part: another build for each would take longer than it tells.
+    workspace.build_with(Reach::Clusters)?;
     let environment = environment(workspace, options);
     let programs = program::build(workspace, &targets)?;
+    let (on_clusters, programs): (Vec<_>, Vec<_>) = programs.into_iter().partition(kubernetes::needs);
     let mut tally = Tally::default();
     let mut failed = run(&programs, &environment, &mut tally);
-    if options.part != Part::Lab && options.ztunnel.is_none() {
+    if !on_clusters.is_empty() {
+        failed.extend(kubernetes::run(workspace, &on_clusters, &environment, &mut tally));
+    }
+    if options.parts.have(Part::Unit) && options.ztunnel.is_none() {
         let mut documents = workspace.cargo();
-        documents.args(["test", "--quiet", "--release", "--workspace", "--doc"]);
+        documents.args(["test", "--quiet", "--release", "--workspace", ALL_FEATURES, "--doc"]);
         failed.extend(
             succeeds(&mut documents).is_err().then(|| "the examples in the documentation".to_owned()),
         );
@@ -84,7 +91,7 @@ fn environment(workspace: &Workspace, options: &TestOptions) -> BTreeMap<&'stati
     if options.is_long {
         told.insert("AMBIT_LONG", "1".into());
     }
-    if options.part != Part::Unit {
+    if options.parts.have(Part::Lab) {
         match peers::envoy(workspace) {
             Ok(program) => told.insert("AMBIT_ENVOY", program.into_os_string()),
             // The test says so and is skipped, which CI does not let pass.
@@ -115,20 +122,29 @@ fn run(
     failed
 }
 
-/// The targets of that part. Always the whole workspace's packages, so that no part asks for other features of a
+/// The targets of those parts. Always the whole workspace's packages, so that no part asks for other features of a
 /// dependency than another and everything is compiled once.
-fn targets(packages: &[Value], part: Part) -> Vec<String> {
-    let named = |lab: bool| {
-        let tests = packages.iter().filter(move |package| (package["name"] == LAB) == lab);
-        let targets = tests.flat_map(|package| package["targets"].as_array().into_iter().flatten());
-        let names =
-            targets.filter(|target| target["kind"][0] == "test").filter_map(|target| target["name"].as_str());
-        names.flat_map(|name| ["--test".to_owned(), name.to_owned()]).collect::<Vec<_>>()
-    };
-    match part {
-        Part::All => Vec::new(),
-        Part::Unit => ["--lib", "--bins"].map(str::to_owned).into_iter().chain(named(false)).collect(),
-        Part::Lab => named(true),
+fn targets(packages: &[Value], parts: &Parts) -> Vec<String> {
+    if parts.are_all() {
+        return Vec::new();
+    }
+    let tests = packages.iter().flat_map(|package| {
+        let targets = package["targets"].as_array().into_iter().flatten();
+        let tests = targets.filter(|target| target["kind"][0] == "test");
+        tests.filter_map(move |target| Some((package["name"].as_str()?, target["name"].as_str()?)))
+    });
+    let tests = tests.filter(|(package, test)| parts.have(part(package, test)));
+    let named = tests.flat_map(|(_package, test)| ["--test".to_owned(), test.to_owned()]);
+    let own = if parts.have(Part::Unit) { &["--lib", "--bins"][..] } else { &[] };
+    own.iter().map(|word| (*word).to_owned()).chain(named).collect()
+}
+
+/// The part that a test target of a package belongs to.
+fn part(package: &str, test: &str) -> Part {
+    match package {
+        _ if kubernetes::TESTS.contains(&(package, test)) => Part::Kubernetes,
+        LAB => Part::Lab,
+        _ => Part::Unit,
     }
 }
 
@@ -250,12 +266,19 @@ mod tests {
         let target = |kind: &str, name: &str| serde_json::json!({"kind": [kind], "name": name});
         let packages = [
             serde_json::json!({"name": "ambit-api", "targets": [target("lib", "ambit_api"), target("test", "regenerate")]}),
-            serde_json::json!({"name": LAB, "targets": [target("bin", LAB), target("test", "enrol"), target("test", "l4")]}),
+            serde_json::json!({"name": "ambit-crds", "targets": [target("test", "cluster")]}),
+            serde_json::json!({"name": LAB, "targets": [target("bin", LAB), target("test", "enrol"), target("test", "kubernetes")]}),
         ];
-        assert!(targets(&packages, Part::All).is_empty());
-        assert_eq!(targets(&packages, Part::Lab), ["--test", "enrol", "--test", "l4"]);
-        assert_eq!(targets(&packages, Part::Unit), ["--lib", "--bins", "--test", "regenerate"]);
-        assert!(targets(&packages[..1], Part::Lab).is_empty());
+        let of = |parts: &[Part]| targets(&packages, &Parts(parts.iter().copied().collect()));
+        assert!(of(&[]).is_empty());
+        assert_eq!(of(&[Part::Lab]), ["--test", "enrol"]);
+        assert_eq!(of(&[Part::Unit]), ["--lib", "--bins", "--test", "regenerate"]);
+        assert_eq!(of(&[Part::Kubernetes]), ["--test", "cluster", "--test", "kubernetes"]);
+        assert_eq!(
+            of(&[Part::Kubernetes, Part::Lab]),
+            ["--test", "cluster", "--test", "enrol", "--test", "kubernetes"]
+        );
+        assert!(targets(&[], &Parts([Part::Lab].into())).is_empty());
     }
 
     #[test]

@@ -23,6 +23,12 @@ pub(super) fn of(programs: &[&str]) -> Result<Vec<Entry>, Failure> {
     files.into_iter().map(|(path, source)| Entry::program(path, &source)).collect()
 }
 
+/// The libraries that a program loads, at the paths where it looks for them.
+pub(super) fn libraries_of(program: &Path) -> Result<Vec<Entry>, Failure> {
+    let paths = libraries(program)?;
+    paths.iter().map(|path| Entry::program(path.trim_start_matches('/'), Path::new(path))).collect()
+}
+
 /// What the system's loader loads for a program: paths of libraries, the loader's own among them.
 fn libraries(program: &Path) -> Result<Vec<String>, Failure> {
     let mut ldd = Command::new("ldd");
@@ -67,5 +73,7 @@ mod tests {
         assert!(files.iter().any(|file| file.path == "usr/sbin/tar"));
         assert!(files.iter().all(|file| !file.path.starts_with('/') && !file.bytes.is_empty()));
         assert!(of(&["no-program-has-this-name"]).is_err());
+        let own = libraries_of(&std::env::current_exe().unwrap()).unwrap();
+        assert!(own.iter().any(|file| file.path.contains("libc.so")), "a test loads the C library");
     }
 }

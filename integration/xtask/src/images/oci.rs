@@ -15,8 +15,8 @@ pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 pub(super) struct Config<'a> {
     /// Its name, with its tag, as manifests write it.
     pub(super) name: &'a str,
-    /// The program in its root folder.
-    pub(super) entrypoint: &'a str,
+    /// The program in its root folder, and its first arguments.
+    pub(super) entrypoint: &'a [&'a str],
     /// User and group, as numbers.
     pub(super) user: &'a str,
     /// When it was made, in seconds since 1970.
@@ -52,6 +52,10 @@ impl Blob {
 pub(super) fn archive(config: &Config<'_>, layers: &[Vec<u8>]) -> Result<Vec<u8>, Failure> {
     let mut blobs = layers.iter().map(|layer| Blob::new(layer.clone())).collect::<Result<Vec<_>, _>>()?;
     let described: Vec<_> = blobs.iter().map(|layer| layer.describe("layer.v1.tar")).collect();
+    let (program, arguments) = config.entrypoint.split_first().unwrap_or((&"", &[]));
+    let entrypoint =
+        [&[format!("/{program}")][..], &arguments.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()]
+            .concat();
     let about = Blob::json(&json!({
         "created": moment(config.epoch),
         "architecture": architecture(),
@@ -59,7 +63,7 @@ pub(super) fn archive(config: &Config<'_>, layers: &[Vec<u8>]) -> Result<Vec<u8>
         "config": {
             "User": config.user,
             "Env": [PATH],
-            "Entrypoint": [format!("/{}", config.entrypoint)],
+            "Entrypoint": entrypoint,
             "WorkingDir": "/",
         },
         "rootfs": {
@@ -171,7 +175,8 @@ mod tests {
 
     #[test]
     fn everything_is_named_by_its_content() {
-        let config = Config { name: "localhost/ambit/x:1", entrypoint: "x", user: "65532:65532", epoch: 0 };
+        let config =
+            Config { name: "localhost/ambit/x:1", entrypoint: &["x", "run"], user: "65532:65532", epoch: 0 };
         let layer = archive::write(&[Entry::data("x", "program")], 0).unwrap();
         let first = archive(&config, std::slice::from_ref(&layer)).unwrap();
         assert_eq!(first, archive(&config, std::slice::from_ref(&layer)).unwrap());
@@ -181,7 +186,7 @@ mod tests {
             "\"io.containerd.image.name\":\"localhost/ambit/x:1\"",
             "\"org.opencontainers.image.ref.name\":\"1\"",
             "\"User\":\"65532:65532\"",
-            "\"Entrypoint\":[\"/x\"]",
+            "\"Entrypoint\":[\"/x\",\"run\"]",
         ] {
             assert!(text.contains(part), "{part}");
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::run::{Failure, Workspace, name};
+use crate::run::{ALL_FEATURES, Failure, Workspace, name};
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub(super) struct Run {
 /// Builds the programs of these targets (none are all), in cargo's order of packages.
 pub(super) fn build(workspace: &Workspace, targets: &[String]) -> Result<Vec<Program>, Failure> {
     let mut tests = workspace.cargo();
-    tests.args(["test", "--release", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
+    tests.args(["test", "--release", "--workspace", ALL_FEATURES]);
+    tests.args(["--no-run", "--message-format=json-render-diagnostics"]);
     let output = tests.args(targets).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| Failure::new(name(&tests), error))?;
     if !output.status.success() {

@@ -1,0 +1,51 @@
+//! Ambit on a real cluster: what people do with kubectl, and what then has to be seen. `cargo xtask test --kubernetes` brings
+//! up one cluster for all trials and gives it the images; they run one after another on it.
+
+#[path = "support/check.rs"]
+mod support;
+
+#[path = "kubernetes/strict.rs"]
+mod strict;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ambit_lab::cluster::Cluster;
+use libtest_mimic::{Arguments, Trial};
+use support::Check;
+
+/// A trial's name and what it does.
+type Named = (&'static str, fn(&Cluster) -> Check);
+
+const TRIALS: [Named; 1] = [("every_guides_manifest_passes_strict_validation", strict::manifests)];
+
+fn main() -> ExitCode {
+    let Some(cluster) = Cluster::of_this_machine() else {
+        println!(
+            "SKIPPED kubernetes: AMBIT_CLUSTER names no cluster; cargo xtask test --kubernetes brings one up"
+        );
+        return ExitCode::SUCCESS;
+    };
+    let mut arguments = Arguments::from_args();
+    // Trials share the cluster.
+    arguments.test_threads = Some(1);
+    let trials = TRIALS.map(|named| trial(&cluster, named));
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+/// A trial that tells all about the cluster when it fails.
+fn trial(cluster: &Cluster, (name, run): Named) -> Trial {
+    let cluster = cluster.clone();
+    Trial::test(name, move || {
+        let outcome = run(&cluster);
+        if outcome.is_err() {
+            println!("{}", cluster.dump());
+        }
+        outcome
+    })
+}
+
+/// A file of the repository, from its root.
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
