@@ -1,22 +1,31 @@
 //! The `ambit` command.
 
 mod analyze;
+mod chart;
+mod cluster;
 mod completions;
 mod describe;
+mod enroll;
 mod explain;
 mod failure;
 #[cfg(test)]
 mod golden;
+mod install;
 mod mesh;
 mod output;
 mod settings;
 mod status;
 mod tls_check;
+mod uninstall;
+mod version;
+mod waypoint;
 mod ztunnel;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use enroll::Direction;
 
 /// Look into and check an Ambit mesh.
 ///
@@ -32,6 +41,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Install Ambit into a cluster, or change an installation: says of every object what became of it, and waits until all
+    /// is ready. Twice is the same as once.
+    Install(install::Arguments),
+    /// Take Ambit out of a cluster: pods leave the mesh first, then its programs go. What people wrote stays.
+    Uninstall(uninstall::Arguments),
+    /// Take namespaces or pods into the mesh: ends 0 when all their pods are in, 1 when some are not.
+    Enroll(enroll::Arguments),
+    /// Take namespaces or pods out of the mesh: ends 0 when all their pods are out, 1 when some are not.
+    Unenroll(enroll::Arguments),
+    /// Make, remove and show waypoints.
+    Waypoint(waypoint::Arguments),
     /// Check folders of manifests, without a mesh: one line per finding, each with a code and a mend. Ends 0 if nothing is
     /// wrong for certain, 1 if something is, 2 if that cannot be told.
     Analyze(analyze::Arguments),
@@ -49,12 +69,18 @@ enum Command {
     Ztunnel(ztunnel::Arguments),
     /// Write what a shell needs to complete this command.
     Completions(completions::Arguments),
-    /// Print the version.
-    Version,
+    /// Print the versions of this command and of the programs of a cluster's mesh: ends 0 if these are one, 1 if they are
+    /// several.
+    Version(version::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Install(arguments) => failure::end(install::run(&arguments)),
+        Command::Uninstall(arguments) => failure::end(uninstall::run(&arguments)),
+        Command::Enroll(arguments) => failure::end(enroll::run(&arguments, Direction::In)),
+        Command::Unenroll(arguments) => failure::end(enroll::run(&arguments, Direction::Out)),
+        Command::Waypoint(arguments) => failure::end(waypoint::run(&arguments)),
         Command::Analyze(arguments) => failure::end(analyze::run(&arguments)),
         Command::Explain(arguments) => failure::end(explain::run(&arguments)),
         Command::TlsCheck(arguments) => failure::end(tls_check::run(&arguments)),
@@ -62,9 +88,6 @@ fn main() -> ExitCode {
         Command::Status(arguments) => failure::end(status::run(&arguments)),
         Command::Ztunnel(arguments) => failure::end(ztunnel::run(&arguments)),
         Command::Completions(arguments) => failure::end(completions::run::<Arguments>(&arguments)),
-        Command::Version => {
-            println!("ambit {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+        Command::Version(arguments) => failure::end(version::run(&arguments)),
     }
 }

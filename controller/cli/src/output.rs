@@ -78,7 +78,18 @@ impl<R: Row> Show for Rows<R> {
 
 /// Prints an answer to the standard output.
 pub(crate) fn print(answer: &impl Show, format: Format) -> Result<(), Failure> {
-    let text = render(answer, format)?;
+    text(&render(answer, format)?)
+}
+
+/// Prints a line of progress, at once.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    let mut page = Page::default();
+    page.line(text);
+    self::text(&page.text())
+}
+
+/// Prints a text that is an answer as it stands.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
     let mut to = io::stdout().lock();
     written(to.write_all(text.as_bytes()).and_then(|()| to.flush()))
 }

@@ -13,6 +13,8 @@ pub(crate) enum Command {
     Test(TestOptions),
     /// Anything that the lab's program does, with its arguments.
     Lab(Vec<String>),
+    /// Anything that the command for users does, with its arguments.
+    Ambit(Vec<String>),
     /// Anything that the cluster's program does, with its arguments.
     Cluster(Vec<String>),
     Images(images::Options),
@@ -70,6 +72,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, String> {
         "demo" => demo(rest),
         "bench" => bench(rest),
         "lab" => Ok(Command::Lab(rest.to_vec())),
+        "ambit" => Ok(Command::Ambit(rest.to_vec())),
         "cluster" => Ok(Command::Cluster(rest.to_vec())),
         "images" => images(rest).map(Command::Images),
         other => Err(format!("there is no command {other:?}")),
@@ -212,6 +215,7 @@ mod tests {
             ("images", image(images::Build::Shipped)),
             ("images --quick", image(images::Build::Quick)),
             ("images --profile dev", image(images::Build::Development)),
+            ("ambit version", Command::Ambit(vec!["version".to_owned()])),
             (
                 "cluster up --nodes 3",
                 Command::Cluster(vec!["up".to_owned(), "--nodes".to_owned(), "3".to_owned()]),

@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::run::{Failure, Workspace, name, succeeds};
 use crate::setup;
 
-mod toolchain;
+pub(crate) mod toolchain;
 
 /// Where the sources are, from the workspace's root.
 const SOURCES: &str = "integration/kubernetes";

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | check | bench | lab | cluster | images`.
+//! The project's own commands: `cargo xtask demo | test | check | bench | lab | ambit | cluster | images`.
 //!
 //! Standard library and one JSON parser only: this is what a fresh clone compiles before it can say anything.
 
@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod arguments;
 mod check;
 mod cluster;
+mod gateway_api;
 mod images;
 mod peers;
 mod run;
@@ -33,6 +34,7 @@ usage: cargo xtask COMMAND
   bench checkout [--json]  side by side: an order of 47 calls without a mesh, with ztunnels, and with a waypoint
        [--only ROW] [--rounds N] [--seconds S] [--connections N] [--proxies-only] [--markdown FILE]
   lab ARGS…                the lab by hand: cargo xtask lab --help
+  ambit ARGS…              the ambit command, with all it needs for clusters: cargo xtask ambit --help
   cluster ARGS…            a real Kubernetes on this machine, up | down | kubeconfig | load …: cargo xtask cluster --help
   images [--profile P]     container images of every program, as archives in target/images: dist (as they are shipped),
                            release (the same as --quick: no link-time optimisation), dev (for this machine alone)
@@ -66,6 +68,10 @@ fn perform(command: &Command) -> Result<(), Failure> {
     let workspace = Workspace::open()?;
     match command {
         Command::Help => Ok(()),
+        Command::Ambit(words) => {
+            workspace.build_for_clusters("ambit", gateway_api::fetched(&workspace))?;
+            Err(workspace.become_program("ambit", words))
+        }
         Command::Check => check::all(&workspace),
         Command::Cluster(words) => cluster::run(&workspace, words),
         Command::Images(options) => images::all(&workspace, options).map(drop),
@@ -80,7 +86,7 @@ fn perform(command: &Command) -> Result<(), Failure> {
             if words.first().is_some_and(|word| word == "bench") {
                 words.extend(measured(&workspace, &words)?);
             }
-            Err(workspace.become_lab(&words))
+            Err(workspace.become_program("ambit-lab", &words))
         }
     }
 }

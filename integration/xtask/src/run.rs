@@ -81,10 +81,26 @@ impl Workspace {
         cargo
     }
 
-    /// Turns this process into the lab's program. Returns only when that fails.
-    pub(crate) fn become_lab(&self, words: &[String]) -> Failure {
-        let lab = self.target.join("release").join("ambit-lab");
-        Failure::new(lab.display(), Command::new(&lab).args(words).exec())
+    /// Builds one program with its way to clusters, and the Gateway API's definitions in it if there are any.
+    pub(crate) fn build_for_clusters(
+        &self,
+        program: &str,
+        definitions: Result<PathBuf, Failure>,
+    ) -> Result<(), Failure> {
+        let mut build = self.cargo();
+        build.args(["build", "--release", "--package", program, "--bin", program]);
+        match definitions {
+            Ok(file) => drop(build.env("AMBIT_GATEWAY_API", file)),
+            // It says itself how to get them where they are missed.
+            Err(Failure(why)) => eprintln!("xtask: without the Gateway API's definitions: {why}"),
+        }
+        succeeds(build.args(["--features", "kubernetes"]))
+    }
+
+    /// Turns this process into a program that was built. Returns only when that fails.
+    pub(crate) fn become_program(&self, program: &str, words: &[String]) -> Failure {
+        let program = self.target.join("release").join(program);
+        Failure::new(program.display(), Command::new(&program).args(words).exec())
     }
 }
 
