@@ -4,10 +4,12 @@
 mod dump;
 mod export;
 mod forward;
+mod mesh;
 mod wait;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -17,6 +19,7 @@ use crate::error::LabError;
 use crate::settings;
 
 pub use forward::Forward;
+pub use mesh::SYSTEM;
 pub use wait::eventually;
 
 /// Seconds after which a command is ended, whatever it waits for.
@@ -27,6 +30,8 @@ const LIMIT: &str = "300";
 pub struct Cluster {
     /// kubectl as administrator.
     kubectl: Vec<OsString>,
+    /// The file that leads there; kubectl's own choice where none is named.
+    kubeconfig: Option<PathBuf>,
     /// The program that keeps it; nothing where somebody else does.
     keeper: Vec<OsString>,
 }
@@ -34,8 +39,8 @@ pub struct Cluster {
 impl Cluster {
     /// The one that the settings name, else whatever kubectl leads to.
     pub fn current() -> Self {
-        Self::of_this_machine()
-            .unwrap_or_else(|| Self { kubectl: vec!["kubectl".into()], keeper: Vec::new() })
+        let other = || Self { kubectl: vec!["kubectl".into()], kubeconfig: None, keeper: Vec::new() };
+        Self::of_this_machine().unwrap_or_else(other)
     }
 
     /// The cluster of this machine that the settings name, if they name one.
@@ -43,10 +48,12 @@ impl Cluster {
         let name = settings::cluster()?;
         let clusters = settings::clusters();
         let programs = clusters.join("programs");
-        let mut kubeconfig = OsString::from("--kubeconfig=");
-        kubeconfig.push(clusters.join(&name).join("kubeconfig"));
+        let kubeconfig = clusters.join(&name).join("kubeconfig");
+        let mut named = OsString::from("--kubeconfig=");
+        named.push(&kubeconfig);
         Some(Self {
-            kubectl: vec![programs.join("ambit-kube").into(), "kubectl".into(), kubeconfig],
+            kubectl: vec![programs.join("ambit-kube").into(), "kubectl".into(), named],
+            kubeconfig: Some(kubeconfig),
             keeper: vec![
                 programs.join("ambit-cluster").into(),
                 "--clusters".into(),
@@ -55,6 +62,24 @@ impl Cluster {
                 name.into(),
             ],
         })
+    }
+
+    /// The kubeconfig file of its administrator, where it is not kubectl's own choice.
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// The file of a node's network namespace.
+    pub fn network(&self, node: &str) -> Result<PathBuf, LabError> {
+        let status = self.keeper(&["status"])?;
+        // "node1  172.30.0.1  pid 4711"
+        let mut lines = status.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let pid = lines.find_map(|words| match words.as_slice() {
+            [name, _address, "pid", pid] if *name == node => Some((*pid).to_owned()),
+            _ => None,
+        });
+        let pid = pid.ok_or_else(|| LabError::Unknown(format!("running node {node}")))?;
+        Ok(PathBuf::from(format!("/proc/{pid}/ns/net")))
     }
 
     /// A kubectl command that is to be run.

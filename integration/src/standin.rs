@@ -24,16 +24,27 @@ pub fn command(arguments: &[&str]) -> std::process::Command {
 }
 
 /// What the image ambit/echo does with its arguments: a load generator when the first of them is `load`, the stand-in for
-/// another image when it is `http-echo`, else an echo. Returns the exit code.
+/// another image when it is `http-echo`, else an echo. SIGTERM ends it, which it does to no first process of a container by
+/// itself. Returns the exit code.
 pub fn image(arguments: &[String]) -> i32 {
-    if arguments.first().is_some_and(|word| word == "load" || word == "http-echo") {
-        return run(arguments);
+    let named = arguments.first().is_some_and(|word| word == "load" || word == "http-echo");
+    let echo = if named { None } else { Some("echo".to_owned()) };
+    let arguments: Vec<_> = echo.into_iter().chain(arguments.iter().cloned()).collect();
+    if crate::image::flag(&arguments, echo::DRAIN).is_some() {
+        // Such an echo hears it and knows what to do.
+        return run(&arguments);
     }
-    run(&[&["echo".to_owned()], arguments].concat())
+    run_until(&arguments, async {
+        ambit_process::signal::shutdown().await;
+    })
 }
 
 /// Runs the stand-in named by the first argument and returns its exit code.
 pub fn run(arguments: &[String]) -> i32 {
+    run_until(arguments, std::future::pending())
+}
+
+fn run_until(arguments: &[String], asked: impl Future<Output = ()>) -> i32 {
     let Some((name, arguments)) = arguments.split_first() else { return 64 };
     if name == crate::visit::ENTER {
         return crate::visit::enter(arguments);
@@ -46,19 +57,28 @@ pub fn run(arguments: &[String]) -> i32 {
         }
     };
     let local = tokio::task::LocalSet::new();
-    let outcome = match name.as_str() {
-        "http-echo" => local.block_on(&runtime, http_echo::main(arguments)),
-        "echo" => local.block_on(&runtime, echo::main(arguments)),
-        "load" => local.block_on(&runtime, crate::load::main(arguments)),
-        "stream" => local.block_on(&runtime, crate::stream::main(arguments)),
-        "bench-server" => local.block_on(&runtime, crate::bench::server::main()),
-        other => Err(std::io::Error::other(format!("no stand-in is called {other}"))),
-    };
+    let outcome = local.block_on(&runtime, async {
+        tokio::select! {
+            outcome = perform(name, arguments) => outcome,
+            () = asked => Ok(()),
+        }
+    });
     match outcome {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{name}: {error}");
             1
         }
+    }
+}
+
+async fn perform(name: &str, arguments: &[String]) -> std::io::Result<()> {
+    match name {
+        "http-echo" => http_echo::main(arguments).await,
+        "echo" => echo::main(arguments).await,
+        "load" => crate::load::main(arguments).await,
+        "stream" => crate::stream::main(arguments).await,
+        "bench-server" => crate::bench::server::main().await,
+        other => Err(std::io::Error::other(format!("no stand-in is called {other}"))),
     }
 }

@@ -95,7 +95,7 @@ impl Tokens {
     }
 
     /// Writes the issuer's public key into a folder and returns the file.
-    pub(crate) fn publish(&self, folder: &Path) -> Result<PathBuf, LabError> {
+    pub fn publish(&self, folder: &Path) -> Result<PathBuf, LabError> {
         let failed = |error: String| LabError::Manifest(format!("publishing the issuer's key: {error}"));
         let mut key =
             Jwk::from_encoding_key(&self.key, Algorithm::ES256).map_err(|error| failed(error.to_string()))?;

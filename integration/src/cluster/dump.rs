@@ -1,9 +1,8 @@
 //! Everything that one would ask a cluster after something went wrong, as one text.
 
-use super::Cluster;
+use super::{Cluster, SYSTEM};
 
-/// Where the mesh's own pods are, and what marks waypoints' pods.
-const SYSTEM: &str = "ambit-system";
+/// What marks waypoints' pods.
 const WAYPOINTS: &str = "gateway.networking.k8s.io/gateway-name";
 /// Lines of each log, and of the events.
 const LINES: &str = "120";

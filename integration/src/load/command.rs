@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// How long it waits when it cannot begin.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The command: `load --url=http://host:port/path [--rate=N] [--connections=N] [--new] [--count=N] [--seconds=N]
+/// The command: `load --url=http://host:port/path [--rate=N] [--connections=N] [--new | --replaced] [--count=N] [--seconds=N]
 /// [--timeout=SECONDS] [--expect=T] [--method=M] [--header=NAME:VALUE …] [--body=T | --body-size=N] [--h2c | --grpc] [--json]`.
 ///
 /// With `--seconds=0` it goes on until it is ended, says every five seconds what came of them, and replaces connections that
@@ -92,6 +92,9 @@ fn from_flags(arguments: &[String]) -> Result<Load, String> {
     let has = |name: &str| arguments.iter().any(|word| word == name);
     if has("--new") {
         load.connections = Connections::OnePerRequest;
+    }
+    if has("--replaced") {
+        load.connections = Connections::Replaced;
     }
     if has("--h2c") {
         load.protocol = Protocol::H2c;

@@ -9,20 +9,15 @@ use serde_json::Value;
 
 use super::backend::Backend;
 use super::file::{Question, Scenario};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, eventually};
 use crate::command::Said;
 use crate::error::LabError;
 use crate::manifest::{parse, text};
-use crate::metrics::Samples;
 
 /// How long an expectation may take: waypoints are pods that have to be scheduled and started first.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long pods may take to become ready.
 const START: Duration = Duration::from_secs(120);
-/// Where the mesh's own pods are, those of ztunnel, and the port of their metrics.
-const SYSTEM: &str = "ambit-system";
-const ZTUNNELS: &str = "app=ztunnel";
-const METRICS: u16 = 15020;
 
 /// A cluster as scenarios see it.
 pub struct OnCluster<'a> {
@@ -44,14 +39,16 @@ impl<'a> OnCluster<'a> {
         }
         let objects: Vec<Value> = documents.into_iter().map(|document| document.value).collect();
         let namespaces = Cluster::namespaces(&objects);
+        namespaces.iter().try_for_each(|namespace| not_ending(cluster, namespace))?;
         cluster.apply(&start)?;
         namespaces.iter().try_for_each(|namespace| cluster.ready(namespace, START))?;
         Ok(Self { cluster, start, namespaces, known: RefCell::default() })
     }
 
-    /// Removes what was there before the first step.
+    /// Removes what was there before the first step. Its programs may take their time to end; nobody waits for them.
     pub fn end(self) -> Result<(), LabError> {
-        self.cluster.delete(&self.start).map(drop)
+        let words = ["delete", "--ignore-not-found", "--wait=false", "-f", "-"];
+        self.cluster.fed(&words, &self.start).map(drop)
     }
 
     /// Namespace and kubectl's name of a pod that is named as `NAMESPACE/NAME`, by itself or by its Deployment.
@@ -77,6 +74,15 @@ impl<'a> OnCluster<'a> {
         let own = names.find(|name| name.strip_prefix(deployment).is_some_and(|rest| rest.starts_with('-')));
         own.map(str::to_owned).ok_or_else(|| LabError::Unknown(format!("pod of {named}")))
     }
+}
+
+/// Waits while a namespace that was deleted is still on its way out: nothing can be made in it.
+fn not_ending(cluster: &Cluster, namespace: &str) -> Result<(), LabError> {
+    let words = ["get", "namespace", namespace, "--ignore-not-found", "-o", "jsonpath={.status.phase}"];
+    eventually(&format!("the end of an earlier namespace {namespace}"), START, || {
+        let phase = cluster.must(&words).map_err(|error| error.to_string())?;
+        if phase == "Terminating" { Err(phase) } else { Ok(()) }
+    })
 }
 
 impl Backend for OnCluster<'_> {
@@ -108,20 +114,7 @@ impl Backend for OnCluster<'_> {
     }
 
     fn secured(&self, client: &str, server: &str) -> Result<f64, LabError> {
-        let labels = [
-            ("reporter", "destination"),
-            ("connection_security_policy", "mutual_tls"),
-            ("source_principal", client),
-            ("destination_principal", server),
-        ];
-        let ztunnels = self.cluster.must(&["get", "pods", "-n", SYSTEM, "-l", ZTUNNELS, "-o", "name"])?;
-        let count = |pod: &str| {
-            let pod = pod.trim_start_matches("pod/");
-            let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:{METRICS}/proxy/metrics");
-            let samples = Samples::parse(&self.cluster.must(&["get", "--raw", &path])?);
-            Ok(samples.sum("istio_tcp_connections_opened_total", &labels))
-        };
-        ztunnels.lines().map(count).sum()
+        self.cluster.secured(client, server)
     }
 
     fn explain(&self, question: &Question) -> Result<Said, LabError> {

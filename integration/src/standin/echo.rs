@@ -4,11 +4,15 @@
 //! and then sends back, `--sink=N` swallows and says at the end how much, `--text=T` answers with T alone.
 //! What can be asked of an answer stands at [`ask`], what it calls before it answers at [`calls`]; gRPC and WebSocket are recognised by their headers and sent back,
 //! `/counters` says what has arrived, `/unready` and `/ready` switch what `/readyz` answers.
+//!
+//! With `--drain=SECONDS` SIGTERM is a request to leave: `/readyz` fails, connections are closed behind their next answer, new
+//! ones are still served for so long, and what is under way then is finished.
 
 mod ask;
 mod calls;
 mod counters;
 mod grpc;
+mod leave;
 mod websocket;
 
 use std::cell::{Cell, RefCell};
@@ -32,6 +36,8 @@ use crate::image::{flag, flags};
 use ask::Ask;
 use calls::{Calls, Made};
 use counters::Counters;
+pub(super) use leave::DRAIN;
+use leave::Leaving;
 
 const BUFFER: usize = 256 << 10;
 
@@ -52,6 +58,7 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
         place: place(),
         version: version_header(),
         unready: Cell::new(false),
+        leaving: Leaving::of(arguments)?,
         counters: RefCell::default(),
     });
     let greeting = format!("hello from {}\n", server.place["pod"]);
@@ -67,7 +74,11 @@ pub async fn main(arguments: &[String]) -> std::io::Result<()> {
     let sink = sink.into_iter().map(|port| accept(port, |stream, _peer| swallow(stream)));
     let (web, echo) = (try_join_all(web), try_join_all(echo));
     let (banner, sink) = (try_join_all(banner), try_join_all(sink));
-    tokio::try_join!(web, echo, banner, sink).map(drop)
+    let serve = async { tokio::try_join!(web, echo, banner, sink).map(drop) };
+    tokio::select! {
+        served = serve => served,
+        () = server.leaving.asked() => Ok(()),
+    }
 }
 
 struct Server {
@@ -76,6 +87,7 @@ struct Server {
     place: BTreeMap<&'static str, String>,
     version: Option<HeaderValue>,
     unready: Cell<bool>,
+    leaving: Leaving,
     counters: RefCell<Counters>,
 }
 
@@ -101,13 +113,16 @@ impl Server {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> std::io::Result<Response<Answer>> {
+        let _under_way = self.leaving.enter();
         let mut response = match request.uri().path() {
             "/counters" => plain(StatusCode::OK, self.counters.borrow().told().into()),
             "/counters/reset" => {
                 self.counters.take();
                 plain(StatusCode::OK, Bytes::new())
             }
-            "/readyz" if self.unready.get() => plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
+            "/readyz" if self.unready.get() || self.leaving.begun() => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::new())
+            }
             "/readyz" => plain(StatusCode::OK, Bytes::new()),
             path => {
                 if path == "/ready" || path == "/unready" {
@@ -117,6 +132,7 @@ impl Server {
             }
         };
         response.headers_mut().extend(self.version.clone().map(|version| (super::VERSION, version)));
+        response.headers_mut().extend(self.leaving.farewell());
         Ok(response)
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{Failure, Workspace, succeeds, variable};
-use crate::setup;
+use crate::{gateway_api, setup};
 
 mod archive;
 mod closure;
@@ -183,6 +183,8 @@ fn build(workspace: &Workspace, build: Build) -> Result<PathBuf, Failure> {
         return Ok(workspace.target.join(folder));
     }
     let host = host(workspace)?;
+    // The command holds them, for clusters that have none.
+    cargo.env("AMBIT_GATEWAY_API", gateway_api::fetched(workspace)?);
     // Named, so that the flags are for the programs alone and not for what runs while they are built.
     cargo.args(["build", "--locked", "--profile", build.profile(), "--target", &host, "--all-features"]);
     for image in &IMAGES {

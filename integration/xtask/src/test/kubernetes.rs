@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Program, Tally};
 use crate::run::{Failure, Workspace, succeeds};
-use crate::{cluster, images};
+use crate::{cluster, gateway_api, images};
 
 /// They, by package and test target.
 pub(super) const TESTS: [(&str, &str); 2] = [("ambit-crds", "cluster"), ("ambit-lab", "kubernetes")];
@@ -30,13 +31,14 @@ pub(super) fn run(
         tally.skipped.insert("kubernetes".to_owned(), reason);
         return Vec::new();
     }
-    let up = prepare(workspace).and_then(|()| Up::new(workspace));
-    let up = match up {
-        Ok(up) => up,
+    let prepared = prepare(workspace).and_then(|definitions| Ok((definitions, Up::new(workspace)?)));
+    let (definitions, up) = match prepared {
+        Ok(prepared) => prepared,
         Err(Failure(why)) => return vec![format!("the cluster ({why})")],
     };
     let mut told = environment.clone();
     told.extend(up.told());
+    told.insert("AMBIT_GATEWAY_API", definitions.into_os_string());
     let mut failed = Vec::new();
     for program in programs {
         let outcome = program.stream(&told, &mut |line| tally.read(line));
@@ -47,10 +49,12 @@ pub(super) fn run(
 }
 
 /// Builds what brings clusters up, and shows that it does what clusters are expected to do, before anything relies on it.
-fn prepare(workspace: &Workspace) -> Result<(), Failure> {
+/// Returns the file of the Gateway API's definitions, which tests install.
+fn prepare(workspace: &Workspace) -> Result<PathBuf, Failure> {
     cluster::build(workspace)?;
     cluster::own_tests(workspace)?;
-    succeeds(cluster::program(workspace).arg("check"))
+    succeeds(cluster::program(workspace).arg("check"))?;
+    gateway_api::fetched(workspace)
 }
 
 /// A cluster that holds our images; gone when this is dropped.
