@@ -11,6 +11,8 @@ pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 pub const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// The annotation that an injected sidecar leaves.
 const SIDECAR_STATUS: &str = "sidecar.istio.io/status";
+/// The annotation that a kubelet puts on the copy it shows of a pod that its node's own files describe.
+const STATIC: &str = "kubernetes.io/config.mirror";
 /// Namespaces whose pods are never captured.
 const EXCLUDED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
@@ -36,6 +38,8 @@ pub enum Why {
     ExcludedNamespace,
     /// It has a sidecar.
     Sidecar,
+    /// It comes from a file of its node: it has no service account, and so no identity.
+    Static,
     /// It is a node proxy itself.
     NodeProxy,
     /// It has ended.
@@ -75,6 +79,9 @@ fn never(pod: &Pod) -> Option<Why> {
     if meta.annotations.contains_key(SIDECAR_STATUS) {
         return Some(Why::Sidecar);
     }
+    if meta.annotations.contains_key(STATIC) {
+        return Some(Why::Static);
+    }
     if meta.label("app") == Some("ztunnel")
         && matches!(meta.namespace.as_str(), "ambit-system" | "istio-system")
     {
@@ -93,6 +100,7 @@ impl fmt::Display for Why {
             Self::HostNetwork => "the pod shares the node's network",
             Self::ExcludedNamespace => "pods of this namespace are never captured",
             Self::Sidecar => "the pod has a sidecar proxy",
+            Self::Static => "the pod comes from a file of its node and has no identity",
             Self::NodeProxy => "the pod is a node proxy",
             Self::Terminal => "the pod has ended",
             Self::NoAddress => "the pod has no address yet",

@@ -65,6 +65,8 @@ pub struct Container {
     pub startup_probe: Option<Probe>,
     /// Decides restarts.
     pub liveness_probe: Option<Probe>,
+    /// What is done at its start and before its end.
+    pub lifecycle: Option<Lifecycle>,
     /// `Always` on an init container makes it a sidecar.
     pub restart_policy: String,
     /// User and rights.
@@ -79,6 +81,24 @@ pub struct SecurityContext {
     pub run_as_user: Option<u32>,
     /// Group.
     pub run_as_group: Option<u32>,
+}
+
+/// What is done at a container's start and before its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Lifecycle {
+    /// After the start.
+    pub post_start: Option<Hook>,
+    /// Before the end.
+    pub pre_stop: Option<Hook>,
+}
+
+/// One thing that is done; commands and pauses are not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Hook {
+    /// An HTTP request.
+    pub http_get: Option<HttpGet>,
 }
 
 /// One environment variable.

@@ -1,6 +1,7 @@
 //! Which pods of this node are to be in the mesh, from the objects as they come. Pure: an event in, changes out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ambit_crds::enrolment::{Enrolment, REDIRECTION, Why, enrolled};
@@ -12,20 +13,44 @@ use ambit_crds::pod::Pod;
 use ambit_crds::source::SourceEvent;
 
 use crate::handover::PodUid;
-use crate::redirect::rules::InboundCapture;
+use crate::redirect::rules::{InboundCapture, ProbePorts};
 
 /// The annotation by which a pod keeps its inbound connections to itself.
 pub const BYPASS_INBOUND: &str = "ambient.istio.io/bypass-inbound-capture";
 
+mod probes;
+
 /// What is wanted of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// In the mesh.
-    In(InboundCapture),
+    In(Membership),
     /// Outside, running.
     Out,
     /// It is gone, or has ended.
     Gone,
+}
+
+/// How a pod is in the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Whether inbound connections are captured.
+    pub inbound: InboundCapture,
+    /// Where the kubelet asks for its health.
+    pub probes: ProbePorts,
+    /// Its addresses as far as they are published; without any its sandbox may not exist yet.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// How a pod stands that somebody asks about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It has not been heard of.
+    NotYet,
+    /// The mesh has nothing to do with its network.
+    Outside,
+    /// It has a life of its own here.
+    Lives(PodUid),
 }
 
 /// Who a pod is, from its first to its last day.
@@ -61,6 +86,7 @@ pub struct Planner {
     /// Named since the listing began; `None` outside of a listing.
     listing: Option<BTreeSet<ObjectRef>>,
     listed_once: bool,
+    leaving: bool,
 }
 
 impl Planner {
@@ -73,6 +99,7 @@ impl Planner {
             told: BTreeMap::new(),
             listing: None,
             listed_once: false,
+            leaving: false,
         }
     }
 
@@ -96,6 +123,33 @@ impl Planner {
         let changes = touched.into_iter().flat_map(|object| self.decide(&object)).collect();
         self.listed_once = true;
         changes
+    }
+
+    /// From now on nobody is in the mesh.
+    pub fn leave(&mut self) -> Vec<Change> {
+        self.leaving = true;
+        let known: Vec<ObjectRef> = self.told.keys().cloned().collect();
+        known.iter().flat_map(|object| self.decide(object)).collect()
+    }
+
+    /// How a pod of this name stands; one with another UID is another pod.
+    pub fn known(&self, object: &ObjectRef, uid: Option<&PodUid>) -> Known {
+        let Some(pod) = self.pods.get(object).filter(|_| self.listed_once) else { return Known::NotYet };
+        let enrolment = enrolled(&self.namespace_of(object), pod);
+        // The UID of a pod of the node's files is never that of its copy.
+        if enrolment == Enrolment::Out(Why::Static) {
+            return Known::Outside;
+        }
+        let is_other = uid.is_some_and(|uid| *uid.0 != *pod.meta.uid);
+        if is_other || !self.namespaces.contains_key(&object.namespace) {
+            return Known::NotYet;
+        }
+        match enrolment {
+            Enrolment::In | Enrolment::Out(Why::NoAddress) if !self.leaving => {
+                Known::Lives(PodUid(pod.meta.uid.as_str().into()))
+            }
+            Enrolment::In | Enrolment::Out(_) => Known::Outside,
+        }
     }
 
     fn applied(&mut self, object: &Arc<Object>) -> Vec<ObjectRef> {
@@ -162,16 +216,23 @@ impl Planner {
         changes
     }
 
-    /// `None` for pods whose network is not a pod's own, or is the node proxy's: it is never looked at.
-    fn plan(&self, object: &ObjectRef, pod: &Pod) -> Option<Change> {
+    fn namespace_of(&self, object: &ObjectRef) -> Namespace {
         let unknown =
             || Namespace { meta: ObjectMeta { name: object.namespace.clone(), ..ObjectMeta::default() } };
-        let namespace = self.namespaces.get(&object.namespace).cloned().unwrap_or_else(unknown);
-        let wanted = match enrolled(&namespace, pod) {
-            Enrolment::In => Wanted::In(inbound(pod)),
-            Enrolment::Out(Why::HostNetwork | Why::NodeProxy) => return None,
+        self.namespaces.get(&object.namespace).cloned().unwrap_or_else(unknown)
+    }
+
+    /// `None` for pods whose network is not a pod's own, or is the node proxy's: it is never looked at.
+    fn plan(&self, object: &ObjectRef, pod: &Pod) -> Option<Change> {
+        let wanted = match enrolled(&self.namespace_of(object), pod) {
+            Enrolment::In | Enrolment::Out(Why::NoAddress) if !self.leaving => Wanted::In(Membership {
+                inbound: inbound(pod),
+                probes: probes::ports(pod),
+                addresses: pod.ips(),
+            }),
+            Enrolment::Out(Why::HostNetwork | Why::NodeProxy | Why::Static) => return None,
             Enrolment::Out(Why::Terminal) => Wanted::Gone,
-            Enrolment::Out(_) => Wanted::Out,
+            Enrolment::In | Enrolment::Out(_) => Wanted::Out,
         };
         let was_enrolled = !self.listed_once && pod.meta.annotation(REDIRECTION) == Some("enabled");
         let pod = Identity {

@@ -103,8 +103,12 @@ impl AsFd for Network {
 impl Network {
     /// Opens a pod's network by the path it is mounted at.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        Ok(Self { netns: Netns::from_fd(file.try_clone()?.into())?, fd: Arc::new(file.into()) })
+        Self::from_fd(File::open(path)?.into())
+    }
+
+    /// Takes over a descriptor of a pod's network.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { netns: Netns::from_fd(fd.try_clone()?)?, fd: Arc::new(fd) })
     }
 
     /// The namespace, to act in.

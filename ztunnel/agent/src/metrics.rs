@@ -15,6 +15,8 @@ pub enum PodState {
     Enrolled,
     /// It belongs to the mesh and is not served yet.
     Pending,
+    /// It belongs to the mesh and has no network yet.
+    Expected,
     /// Pending, with new connections refused.
     Closed,
     /// It left the mesh; what keeps its open connections alive is still there.

@@ -12,34 +12,58 @@
 //! A ztunnel that dies changes nothing here: the redirect stays, and connections fail rather than leak.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_process::backoff::Backoff;
 use ambit_process::readiness::Hold;
+use ambit_transport::socket::NetnsId;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::enrol::{Identity, Wanted};
+use crate::enrol::{Identity, Membership, Wanted};
 use crate::handover::{Departure, Ended, Handover, Network, Standing, Workload};
-use crate::metrics::{Failure, PodState};
+use crate::metrics::PodState;
 use crate::pod::node::{Node, Redirection};
 use crate::pod::trouble::Trouble;
-use crate::ports::{self, Holder};
+use crate::ports;
 use crate::redirect::apply;
-use crate::redirect::rules::{Found, InboundCapture, Ruleset};
+use crate::redirect::rules::{Found, Ruleset};
+use network::Reach;
+pub use progress::{Given, Handed, Progress};
 
+mod network;
 pub mod node;
+pub mod progress;
+mod rules;
 pub mod trouble;
 
-/// How often what failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+/// How soon what failed is tried again, at first and at last.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// What a pod's life is told from outside, and where it tells how far it has come.
+pub struct Orders {
+    /// What is wanted of it.
+    pub wanted: watch::Receiver<Wanted>,
+    /// What the CNI plugin said of its network.
+    pub given: watch::Receiver<Given>,
+    /// How far it has come.
+    pub progress: watch::Sender<Progress>,
+}
 
 /// One pod, and what has been done for it.
 struct Life {
     pod: Identity,
     node: Arc<Node>,
     handover: Handover,
+    given: watch::Receiver<Given>,
+    progress: watch::Sender<Progress>,
     network: Option<Network>,
+    /// The network that was taken away last.
+    parted: Option<NetnsId>,
+    /// Its addresses, from whoever made its network: they are published later.
+    handed: Vec<IpAddr>,
     /// How it stands with the ztunnel, once it was offered.
     offered: Option<watch::Receiver<Standing>>,
     /// What was written into its network last, and what that looked like.
@@ -47,6 +71,7 @@ struct Life {
     redirection: Option<Redirection>,
     state: Option<PodState>,
     trouble: Option<Trouble>,
+    retry: Backoff,
 }
 
 /// When a life looks again, unless something happens before.
@@ -77,35 +102,37 @@ impl Told {
 }
 
 /// Lives until the pod is gone. `first` is dropped when the pod's first look is over.
-pub async fn live(
-    pod: Identity,
-    mut wanted: watch::Receiver<Wanted>,
-    node: Arc<Node>,
-    handover: Handover,
-    first: Hold,
-) {
+pub async fn live(pod: Identity, orders: Orders, node: Arc<Node>, handover: Handover, first: Hold) {
     let mut first = Some(first);
+    let Orders { mut wanted, given, progress } = orders;
     let mut life = Life {
         redirection: pod.was_enrolled.then_some(Redirection::Enabled),
         pod,
         node,
         handover,
+        given,
+        progress,
         network: None,
+        parted: None,
+        handed: Vec::new(),
         offered: None,
         written: None,
         state: None,
         trouble: None,
+        retry: Backoff::new(RETRY.0, RETRY.1),
     };
     loop {
-        let now = *wanted.borrow_and_update();
-        let outcome = match now {
-            Wanted::In(inbound) => life.join(inbound).await,
-            Wanted::Out => life.leave().await,
-            Wanted::Gone => return life.gone().await,
+        let now = wanted.borrow_and_update().clone();
+        let heard = life.hear().await;
+        let outcome = match (heard, &now) {
+            (_, Wanted::Gone) => return life.gone().await,
+            (Err(trouble), _) => Err(trouble),
+            (Ok(()), Wanted::In(membership)) => life.join(membership).await,
+            (Ok(()), Wanted::Out) => life.leave().await,
         };
         let again = match outcome {
             Ok(again) => again,
-            Err(trouble) => life.report(trouble, now).await,
+            Err(trouble) => life.report(trouble, &now).await,
         };
         first.take();
         if life.wait(&mut wanted, again).await.is_err() {
@@ -116,16 +143,21 @@ pub async fn live(
 
 impl Life {
     /// One step towards membership, from wherever the pod stands; repeated until nothing is left to do.
-    async fn join(&mut self, inbound: InboundCapture) -> Result<Again, Trouble> {
-        let enrolled = Ruleset::Enrolled { inbound };
-        self.open_network().await?;
+    async fn join(&mut self, membership: &Membership) -> Result<Again, Trouble> {
+        let probes = membership.probes.clone();
+        let enrolled = Ruleset::Enrolled { inbound: membership.inbound, probes: probes.clone() };
+        let closed = Ruleset::Closed { probes };
+        if self.open_network(!membership.addresses.is_empty()).await? == Reach::NotYet {
+            self.becomes(PodState::Expected);
+            return Ok(Again::AtCheck);
+        }
         if self.offered.is_none() {
             // Whatever the first look says: a pod that the ztunnel serves already must be on the list it is told, or it
             // would drop it.
             if self.pod.was_enrolled {
                 self.offer().await?;
             }
-            self.may_join(enrolled).await?;
+            self.may_join(&enrolled, &closed).await?;
             if self.offered.is_none() {
                 self.offer().await?;
             }
@@ -134,31 +166,32 @@ impl Life {
             self.offered.as_mut().map_or(Standing::Waiting, |follow| follow.borrow_and_update().clone());
         match standing {
             Standing::Accepted => {
-                if let Err(trouble) = self.write(enrolled).await {
+                if let Err(trouble) = self.write(&enrolled).await {
                     // One that is published already stays with the ztunnel: most likely its rules still stand.
                     if !self.is_published() {
                         self.withdraw(Departure::LeftMesh).await?;
                     }
                     return Err(trouble);
                 }
+                self.open_to_kubelet(membership).await?;
+                self.served();
                 let told = self.annotate(Some(Redirection::Enabled)).await;
-                self.trouble = None;
-                self.becomes(PodState::Enrolled);
                 Ok(told.unless(Again::AtCheck))
             }
             // Nobody has answered yet. A pod that was enrolled before stays so, behind rules that fail it closed.
             Standing::Waiting => {
                 let told = if self.is_published() {
-                    self.write(enrolled).await?;
+                    self.write(&enrolled).await?;
                     Told::Yes
                 } else {
                     self.annotate(Some(Redirection::Pending)).await
                 };
                 self.becomes(PodState::Pending);
+                self.tell(Progress::Waiting("no ztunnel of this node has taken it yet".to_owned()));
                 Ok(told.unless(Again::AtCheck))
             }
             Standing::Refused(text) => {
-                self.close_if_held().await?;
+                self.close_if_held(&closed).await?;
                 Err(Trouble::Refused(text))
             }
         }
@@ -167,25 +200,13 @@ impl Life {
     /// Before the first offer: rules that are in already are renewed at once, whatever the ztunnel does; a pod that is
     /// new to the mesh must have the ports free. After a departure the ztunnel itself may still be listening, and
     /// judges for itself.
-    async fn may_join(&mut self, enrolled: Ruleset) -> Result<(), Trouble> {
+    async fn may_join(&mut self, enrolled: &Ruleset, closed: &Ruleset) -> Result<(), Trouble> {
         match self.found().await? {
             Found::Enrolled => self.write(enrolled).await,
             _ if self.pod.was_enrolled => self.write(enrolled).await,
             Found::Residual => Ok(()),
-            Found::Nothing | Found::Closed | Found::Unknown => self.close_if_held().await,
+            Found::Nothing | Found::Closed | Found::Unknown => self.close_if_held(closed).await,
         }
-    }
-
-    /// Redirecting to a port that an application holds would hand it the pod's traffic: refuse everything instead.
-    async fn close_if_held(&mut self) -> Result<(), Trouble> {
-        let mut holders =
-            self.inside(|_, network| ports::holders(network.netns())).await?.map_err(Trouble::Ports)?;
-        holders.retain(Holder::may_be_application);
-        if holders.is_empty() {
-            return Ok(());
-        }
-        self.write(Ruleset::Closed).await?;
-        Err(Trouble::PortInUse(holders))
     }
 
     async fn offer(&mut self) -> Result<(), Trouble> {
@@ -202,8 +223,9 @@ impl Life {
 
     /// Out of the mesh, in the order the head of this file explains.
     async fn leave(&mut self) -> Result<Again, Trouble> {
-        if self.open_network().await.is_err() {
-            // Never mounted, or gone already: there is nothing to take out of it.
+        self.close_to_kubelet().await;
+        if !matches!(self.open_network(false).await, Ok(Reach::Here)) {
+            // Never made, or gone already: there is nothing to take out of it.
             self.withdraw(Departure::LeftMesh).await?;
             let told = self.annotate(None).await;
             self.becomes(PodState::Outside);
@@ -214,7 +236,7 @@ impl Life {
             return self.clean_up().await;
         }
         if self.found().await? != Found::Nothing {
-            self.write(Ruleset::Residual).await?;
+            self.write(&Ruleset::Residual).await?;
             self.becomes(PodState::Residual);
         }
         // Peers that were not told go on tunnelling: the ztunnel must serve them until they are.
@@ -253,6 +275,8 @@ impl Life {
     async fn gone(&mut self) {
         // An error means that the agent itself is ending.
         let _ = self.handover.withdraw(&self.pod.uid, Departure::Gone).await;
+        self.close_to_kubelet().await;
+        self.tell(Progress::Outside);
         self.node.metrics.moved(self.state.take(), None);
     }
 
@@ -261,60 +285,6 @@ impl Life {
             self.handover.withdraw(&self.pod.uid, departure).await?;
         }
         Ok(())
-    }
-
-    /// A pod that was enrolled and whose network cannot be opened again is kept in the mesh as it is.
-    async fn open_network(&mut self) -> Result<(), Trouble> {
-        if self.network.is_some() {
-            return Ok(());
-        }
-        let path = self.node.netns_dir.join(&*self.pod.uid.0);
-        match Network::open(&path) {
-            Ok(network) => {
-                self.network = Some(network);
-                // Known to the ztunnel without a descriptor until now: offer it again, with one.
-                self.offered = None;
-                Ok(())
-            }
-            Err(cause) => {
-                if self.pod.was_enrolled && self.offered.is_none() {
-                    self.offer().await?;
-                }
-                Err(Trouble::NetworkMissing { path, cause })
-            }
-        }
-    }
-
-    async fn found(&self) -> Result<Found, Trouble> {
-        let standing = self.inside(|node, network| node.redirector.standing(network.netns())).await?;
-        Ok(standing.map_err(Trouble::Rules)?.kind())
-    }
-
-    /// Writes a ruleset, unless it is what was written last and still stands there.
-    async fn write(&mut self, ruleset: Ruleset) -> Result<(), Trouble> {
-        if let Some((written, expected)) = &self.written
-            && *written == ruleset
-        {
-            let now = self.inside(|node, network| node.redirector.standing(network.netns())).await?;
-            if now.map_err(Trouble::Rules)? == *expected {
-                return Ok(());
-            }
-            self.node.metrics.failed(Failure::RulesDrifted);
-            self.node.tell(&self.pod, &Trouble::Drifted).await;
-            tracing::warn!(pod = %self.pod.object, "its rules were changed by somebody else and are written again");
-        }
-        let applied =
-            self.inside(move |node, network| node.redirector.apply(network.netns(), ruleset)).await?;
-        self.written = Some((ruleset, applied.map_err(Trouble::Rules)?));
-        Ok(())
-    }
-
-    async fn inside<T: Send + 'static>(
-        &self,
-        action: impl FnOnce(&Node, &Network) -> T + Send + 'static,
-    ) -> Result<T, Trouble> {
-        let network = self.network.clone().ok_or(Trouble::Ended)?;
-        Node::blocking(&self.node, move |node| action(node, &network)).await
     }
 
     async fn annotate(&mut self, redirection: Option<Redirection>) -> Told {
@@ -333,7 +303,24 @@ impl Life {
         self.redirection == Some(Redirection::Enabled)
     }
 
+    /// Somebody who waits for the pod's start may let it start.
+    fn served(&mut self) {
+        self.trouble = None;
+        self.retry.reset();
+        self.becomes(PodState::Enrolled);
+        if let Some(network) = &self.network {
+            self.tell(Progress::Served(network.netns().id()));
+        }
+    }
+
+    fn tell(&self, progress: Progress) {
+        self.progress.send_if_modified(|known| std::mem::replace(known, progress.clone()) != progress);
+    }
+
     fn becomes(&mut self, state: PodState) {
+        if matches!(state, PodState::Outside | PodState::Residual) {
+            self.tell(Progress::Outside);
+        }
         if self.state != Some(state) {
             self.node.metrics.moved(self.state, Some(state));
             tracing::info!(pod = %self.pod.object, uid = %self.pod.uid, ?state, "pod");
@@ -342,7 +329,8 @@ impl Life {
     }
 
     /// Something is in the way: said once for as long as it stays the same.
-    async fn report(&mut self, trouble: Trouble, wanted: Wanted) -> Again {
+    async fn report(&mut self, trouble: Trouble, wanted: &Wanted) -> Again {
+        self.tell(Progress::Waiting(trouble.to_string()));
         if let Some(failure) = trouble.failure() {
             self.node.metrics.failed(failure);
         }
@@ -362,17 +350,22 @@ impl Life {
 
     /// Until something happens or it is time to look again.
     async fn wait(&mut self, wanted: &mut watch::Receiver<Wanted>, again: Again) -> Result<(), Ended> {
-        let pause = match again {
-            Again::Soon => Some(RETRY),
-            Again::AtCheck => Some(self.node.check),
-            Again::Never => None,
+        let (pause, is_check) = match again {
+            Again::Soon => (Some(self.retry.delay()), false),
+            Again::AtCheck => (Some(self.node.check), true),
+            Again::Never => (None, false),
         };
         let standing = self.offered.as_mut();
-        tokio::select! {
-            changed = wanted.changed() => changed.map_err(|_| Ended),
-            () = changed(standing) => Ok(()),
-            () = after(pause) => Ok(()),
+        let is_time = tokio::select! {
+            changed = wanted.changed() => return changed.map_err(|_| Ended),
+            changed = self.given.changed() => return changed.map_err(|_| Ended),
+            () = changed(standing) => false,
+            () = after(pause) => true,
+        };
+        if is_time && is_check {
+            self.follow_network().await;
         }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test without the built-in harness is not known as one")]
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -12,15 +13,23 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ambit_agent::ports;
+use ambit_agent::probes::kubelet::{Group, Kubelet};
+use ambit_agent::probes::rules::{self as node_rules, Script};
 use ambit_agent::redirect::apply::Redirector;
-use ambit_agent::redirect::rules::{Found, InboundCapture, Ruleset};
+use ambit_agent::redirect::rules::{
+    Found, InboundCapture, PROBE_SOURCE_V4, PROBE_SOURCE_V6, ProbePorts, Ruleset,
+};
 use ambit_transport::socket::Netns;
 
 const INSIDE: &str = "AMBIT_TEST_INSIDE";
 const PEER: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
 const POD: [&str; 2] = ["10.99.0.2", "fd00:99::2"];
-const ENROLLED: Ruleset = Ruleset::Enrolled { inbound: InboundCapture::On };
-const BYPASSED: Ruleset = Ruleset::Enrolled { inbound: InboundCapture::Bypassed };
+const PROBED: u16 = 8090;
+const ENROLLED: Ruleset =
+    Ruleset::Enrolled { inbound: InboundCapture::On, probes: ProbePorts(BTreeSet::new()) };
+const BYPASSED: Ruleset =
+    Ruleset::Enrolled { inbound: InboundCapture::Bypassed, probes: ProbePorts(BTreeSet::new()) };
+const CLOSED: Ruleset = Ruleset::Closed { probes: ProbePorts(BTreeSet::new()) };
 
 struct Pod {
     netns: Netns,
@@ -41,7 +50,7 @@ impl Drop for Holder {
 }
 
 fn main() {
-    let tests: [Test; 8] = [
+    let tests: [Test; 11] = [
         ("an_open_connection_survives_every_ruleset", open_connections_survive),
         ("new_connections_are_redirected_both_ways", redirected),
         ("without_a_ztunnel_connections_fail", fails_closed),
@@ -50,6 +59,9 @@ fn main() {
         ("closed_refuses_both_ways", closed),
         ("redirected_connections_survive_leaving_and_coming_back", residual),
         ("rules_are_read_back_and_removed", read_back),
+        ("the_kubelet_and_nobody_else_reaches_what_is_probed", probed),
+        ("nobody_shows_the_kubelets_source", guarded),
+        ("the_kubelet_is_told_by_its_control_group", by_group),
     ];
     if std::env::args().any(|argument| argument == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
@@ -117,7 +129,7 @@ fn pod() -> Pod {
 
 impl Pod {
     fn apply(&self, ruleset: Ruleset) {
-        assert_eq!(self.redirector.apply(&self.netns, ruleset).unwrap().kind(), ruleset.kind());
+        assert_eq!(self.redirector.apply(&self.netns, &ruleset).unwrap().kind(), ruleset.kind());
     }
 
     fn listen(&self, port: u16) -> TcpListener {
@@ -171,7 +183,7 @@ fn open_connections_survive(pod: &Pod) {
         open.push(reaches(&server, dial(at(POD[family], 8080))));
         open.push(reaches(&peer, pod.dial(at(PEER[family], 8081))));
     }
-    for ruleset in [ENROLLED, Ruleset::Closed, BYPASSED, ENROLLED, Ruleset::Residual] {
+    for ruleset in [ENROLLED, CLOSED, BYPASSED, ENROLLED, Ruleset::Residual] {
         pod.apply(ruleset);
         for (near, far) in &mut open {
             alive(near, far);
@@ -249,7 +261,7 @@ fn closed(pod: &Pod) {
     assert_eq!(holders.len(), 1);
     assert_eq!(holders[0].port, 15001);
     assert_eq!(holders[0].process.as_ref().unwrap().pid, ports::Pid(std::process::id()));
-    pod.apply(Ruleset::Closed);
+    pod.apply(CLOSED);
     for family in 0..2 {
         refused(pod.dial(at(PEER[family], 8081)));
         refused(dial(at(POD[family], 8080)));
@@ -285,8 +297,8 @@ fn residual(pod: &Pod) {
 fn read_back(pod: &Pod) {
     let kind = || pod.redirector.standing(&pod.netns).unwrap().kind();
     assert_eq!(kind(), Found::Nothing);
-    for ruleset in [ENROLLED, Ruleset::Closed, Ruleset::Residual] {
-        let applied = pod.redirector.apply(&pod.netns, ruleset).unwrap();
+    for ruleset in [ENROLLED, CLOSED, Ruleset::Residual] {
+        let applied = pod.redirector.apply(&pod.netns, &ruleset).unwrap();
         assert_eq!(pod.redirector.standing(&pod.netns).unwrap(), applied);
     }
     pod.netns.run(|| sh_ok("nft flush table inet ambit")).unwrap();
@@ -296,5 +308,162 @@ fn read_back(pod: &Pod) {
         assert_eq!(kind(), Found::Nothing);
     }
     let broken = Redirector { nft: "/no/such/nft".into(), ..pod.redirector.clone() };
-    assert!(broken.apply(&pod.netns, ENROLLED).unwrap_err().to_string().contains("/no/such/nft"));
+    assert!(broken.apply(&pod.netns, &ENROLLED).unwrap_err().to_string().contains("/no/such/nft"));
+}
+
+/// The node's rules for a kubelet that runs as `uid`, probing one port of the pod.
+fn node_rules(uid: u32, group: Option<Group>) {
+    let openings = POD.map(|address| (address.parse().unwrap(), PROBED)).into();
+    let kubelet = Kubelet { pid: std::process::id(), uid, group };
+    let Script { inet, bridge } = Script::new(&openings, Some(&kubelet));
+    // The same twice: it replaces itself.
+    for script in [&inet, &bridge, &inet, &bridge] {
+        nft(script);
+    }
+}
+
+fn nft(script: &str) {
+    sh(&format!("nft -f - <<'RULES'\n{script}RULES\n"));
+}
+
+/// The pod's way to addresses that are nowhere near it, as every pod has one.
+fn default_route(pod: &Pod) {
+    let routes =
+        format!("ip route replace default via {}; ip -6 route replace default via {}", PEER[0], PEER[1]);
+    pod.netns.run(|| sh_ok(&routes)).unwrap();
+}
+
+fn enrolled_and_probed() -> Ruleset {
+    Ruleset::Enrolled { inbound: InboundCapture::On, probes: ProbePorts([PROBED].into()) }
+}
+
+/// Our own process is root's, and so the kubelet as far as its user goes.
+fn probed(pod: &Pod) {
+    default_route(pod);
+    let (asked, other) = (pod.listen(PROBED), pod.listen(8080));
+    let closed = Ruleset::Closed { probes: ProbePorts([PROBED].into()) };
+    for ruleset in [enrolled_and_probed(), closed] {
+        pod.apply(ruleset);
+        node_rules(0, None);
+        for (family, source) in [(0, PROBE_SOURCE_V4), (1, PROBE_SOURCE_V6)] {
+            let (_near, far) = reaches(&asked, dial(at(POD[family], PROBED)));
+            let shown = far.peer_addr().unwrap().ip().to_canonical();
+            assert_eq!(shown, source.parse::<IpAddr>().unwrap());
+            refused(dial(at(POD[family], 8080)));
+        }
+        // Another user is no kubelet, and its connections show their own address.
+        node_rules(4711, None);
+        for address in POD {
+            refused(dial(at(address, PROBED)));
+        }
+        // What the kubelet's source alone would open is not opened by the node.
+        nft(&node_rules::removal());
+        for address in POD {
+            refused(dial(at(address, PROBED)));
+        }
+    }
+    drop(other);
+}
+
+/// An address that we give ourselves does not pass for the kubelet's, out of the node and into it.
+fn guarded(pod: &Pod) {
+    default_route(pod);
+    let asked = pod.listen(PROBED);
+    pod.apply(enrolled_and_probed());
+    sh(&format!(
+        "ip addr add {PROBE_SOURCE_V4}/32 dev eth9; ip -6 addr add {PROBE_SOURCE_V6}/128 dev eth9 nodad"
+    ));
+    let forge = |family: usize, within: u64| {
+        let (domain, source) =
+            [(socket2::Domain::IPV4, PROBE_SOURCE_V4), (socket2::Domain::IPV6, PROBE_SOURCE_V6)][family];
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.bind(&at(source, 0).into())?;
+        socket.connect_timeout(&at(POD[family], PROBED).into(), Duration::from_millis(within))?;
+        Ok::<TcpStream, io::Error>(socket.into())
+    };
+    for family in 0..2 {
+        reaches(&asked, forge(family, 5000));
+    }
+    // A user who is not the kubelet's, so that nothing is translated.
+    node_rules(4711, None);
+    for family in 0..2 {
+        assert!(forge(family, 300).is_err(), "what a process of the node makes up goes nowhere");
+    }
+    nft(&node_rules::removal());
+    sh(&format!("ip addr del {PROBE_SOURCE_V4}/32 dev eth9; ip -6 addr del {PROBE_SOURCE_V6}/128 dev eth9"));
+    // The other way: a pod that shows it does not get into the node.
+    let own = listen(8081).unwrap();
+    let give = format!("ip addr add {PROBE_SOURCE_V4}/32 dev eth0");
+    pod.netns.run(|| sh_ok(&give)).unwrap();
+    sh(&format!("ip route replace {PROBE_SOURCE_V4}/32 dev eth9"));
+    let come_in = |within: u64| {
+        pod.netns.run(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.set_mark(0x539)?;
+            socket.bind(&at(PROBE_SOURCE_V4, 0).into())?;
+            socket.connect_timeout(&at(PEER[0], 8081).into(), Duration::from_millis(within))?;
+            Ok::<TcpStream, io::Error>(socket.into())
+        })
+    };
+    reaches(&own, come_in(5000));
+    node_rules(0, None);
+    assert!(come_in(300).is_err(), "what comes in from a cable with it is dropped");
+    nft(&node_rules::removal());
+    sh(&format!("ip route del {PROBE_SOURCE_V4}/32"));
+}
+
+/// Needs the second hierarchy of control groups, and the right to make a group there.
+fn by_group(pod: &Pod) {
+    let Some(groups) = Groups::make() else {
+        println!("SKIPPED the_kubelet_is_told_by_its_control_group: no control group can be made here");
+        return;
+    };
+    default_route(pod);
+    let asked = pod.listen(PROBED);
+    pod.apply(enrolled_and_probed());
+    node_rules(0, Some(Group { path: groups.path("kubelet"), inode: 0 }));
+    for family in 0..2 {
+        groups.enter("kubelet");
+        reaches(&asked, dial(at(POD[family], PROBED)));
+        groups.enter("other");
+        refused(dial(at(POD[family], PROBED)));
+    }
+    nft(&node_rules::removal());
+}
+
+/// Two control groups of our own, where `nft` looks for them.
+struct Groups(PathBuf);
+
+impl Groups {
+    fn make() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+        let mut cgroup2 = mounts.lines().filter(|line| line.split(' ').nth(2) == Some("cgroup2"));
+        let mount = cgroup2.next()?.split(' ').nth(1)?;
+        if mount != "/sys/fs/cgroup" {
+            let bound = Command::new("mount").args(["--bind", mount, "/sys/fs/cgroup"]).output().ok()?;
+            bound.status.success().then_some(())?;
+        }
+        let groups = Self(PathBuf::from(format!("/sys/fs/cgroup/ambit-test-{}", std::process::id())));
+        for name in ["kubelet", "other"] {
+            std::fs::create_dir_all(groups.0.join(name)).ok()?;
+        }
+        Some(groups)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).strip_prefix("/sys/fs/cgroup").unwrap().display().to_string()
+    }
+
+    fn enter(&self, name: &str) {
+        std::fs::write(self.0.join(name).join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let _ = std::fs::write("/sys/fs/cgroup/cgroup.procs", std::process::id().to_string());
+        for path in [self.0.join("kubelet"), self.0.join("other"), self.0.clone()] {
+            let _ = std::fs::remove_dir(path);
+        }
+    }
 }

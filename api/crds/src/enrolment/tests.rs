@@ -42,7 +42,7 @@ fn the_truth_table_of_labels() {
 #[test]
 fn what_no_label_overrides() {
     type Change = fn(&mut Pod);
-    let table: [(Change, Why); 10] = [
+    let table: [(Change, Why); 11] = [
         (|pod| pod.spec.host_network = true, Why::HostNetwork),
         (|pod| pod.meta.namespace = "kube-system".to_owned(), Why::ExcludedNamespace),
         (|pod| pod.meta.namespace = "kube-public".to_owned(), Why::ExcludedNamespace),
@@ -52,6 +52,12 @@ fn what_no_label_overrides() {
                 pod.meta.annotations.insert("sidecar.istio.io/status".to_owned(), String::new());
             },
             Why::Sidecar,
+        ),
+        (
+            |pod| {
+                pod.meta.annotations.insert("kubernetes.io/config.mirror".to_owned(), "5cd0".to_owned());
+            },
+            Why::Static,
         ),
         (
             |pod| {

@@ -40,7 +40,11 @@ fn listed(events: impl IntoIterator<Item = SourceEvent>) -> (Planner, String) {
 }
 
 fn said(changes: &[Change]) -> String {
-    let line = |change: &Change| format!("{} {:?}", change.pod.uid, change.wanted);
+    let wanted = |wanted: &Wanted| match wanted {
+        Wanted::In(membership) => format!("In({:?})", membership.inbound),
+        other => format!("{other:?}"),
+    };
+    let line = |change: &Change| format!("{} {}", change.pod.uid, wanted(&change.wanted));
     changes.iter().map(line).collect::<Vec<_>>().join(", ")
 }
 
@@ -110,4 +114,39 @@ fn the_annotation_is_believed_in_the_first_listing_only() {
     planner.take(&pod("a", enabled));
     assert!(planner.take(&SourceEvent::InitDone)[0].pod.was_enrolled);
     assert!(!planner.take(&pod("b", enabled))[1].pod.was_enrolled);
+}
+
+#[test]
+fn a_pod_without_an_address_is_expected_and_its_address_is_news() {
+    let (mut planner, first) = listed([namespace("ambient"), pod("a", |pod| pod.status.pod_ip.clear())]);
+    assert_eq!(first, "a In(On)");
+    let changes = planner.take(&pod("a", |_| {}));
+    let [Change { wanted: Wanted::In(membership), .. }] = &*changes else { panic!("{changes:?}") };
+    assert_eq!(membership.addresses, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn who_asks_about_a_pod_is_told_how_it_stands() {
+    let object = ObjectRef::new(Kind::Pod, "shop", "web");
+    let uid = |text: &str| PodUid(text.into());
+    let by = |planner: &Planner, asked: &str| planner.known(&object, Some(&uid(asked)));
+    let (mut planner, _) = listed([namespace("ambient"), pod("a", |_| {})]);
+    assert_eq!(by(&planner, "a"), Known::Lives(uid("a")));
+    assert_eq!(planner.known(&object, None), Known::Lives(uid("a")), "the runtime did not say the UID");
+    assert_eq!(by(&planner, "b"), Known::NotYet, "a successor of the same name");
+    planner.take(&pod("b", |pod| pod.spec.host_network = true));
+    assert_eq!(by(&planner, "b"), Known::Outside);
+    planner.take(&pod("c", |pod| {
+        pod.meta.annotations.insert("kubernetes.io/config.mirror".to_owned(), "5cd0".to_owned());
+    }));
+    assert_eq!(by(&planner, "5cd0"), Known::Outside, "its copy has another UID");
+    planner.take(&namespace("none"));
+    planner.take(&pod("d", |_| {}));
+    assert_eq!(by(&planner, "d"), Known::Outside);
+    planner.take(&gone());
+    assert_eq!(by(&planner, "d"), Known::NotYet);
+    let mut listing = Planner::new("n1");
+    listing.take(&SourceEvent::Init);
+    listing.take(&pod("a", |_| {}));
+    assert_eq!(by(&listing, "a"), Known::NotYet, "its namespace may come later in the listing");
 }

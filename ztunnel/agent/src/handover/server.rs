@@ -314,6 +314,10 @@ fn offer(pods: &mut BTreeMap<PodUid, Pod>, workload: Arc<Workload>) -> (watch::R
     if let Some(known) = pods.get_mut(&workload.uid) {
         let news = !known.workload.same(&workload);
         known.workload = workload;
+        if news {
+            // What was answered before was answered for something else.
+            known.standing.send_replace(Standing::Waiting);
+        }
         return (known.standing.subscribe(), news);
     }
     let (standing, follow) = watch::channel(Standing::Waiting);
@@ -334,7 +338,11 @@ fn settle(pods: &BTreeMap<PodUid, Pod>, command: &Command, outcome: Result<(), S
             return warn!(?command, ?standing, "the ztunnel refused");
         }
     };
-    if let Some(pod) = pods.get(uid) {
+    let is_current = |pod: &&Pod| match command {
+        Command::Add(workload) => pod.workload.same(workload),
+        _ => true,
+    };
+    if let Some(pod) = pods.get(uid).filter(is_current) {
         pod.standing.send_if_modified(|known| mem::replace(known, standing.clone()) != standing);
     }
 }

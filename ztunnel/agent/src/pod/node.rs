@@ -1,17 +1,19 @@
 //! What the pods of a node share: the tools, where to write back, the counters.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_crds::enrolment::REDIRECTION;
+use ambit_crds::meta::ObjectRef;
 use ambit_crds::status::{Event, EventSeverity, StatusWriter};
 use tokio::sync::Semaphore;
 
 use crate::enrol::Identity;
 use crate::metrics::{AgentMetrics, Failure};
+use crate::networks::Networks;
 use crate::pod::trouble::Trouble;
+use crate::probes::Probes;
 use crate::redirect::apply::Redirector;
 
 /// How many pods' networks are worked on at once.
@@ -26,12 +28,25 @@ pub enum Redirection {
     Pending,
 }
 
+/// What works on networks.
+#[derive(Debug)]
+pub struct Tools {
+    /// Writes rules into pods.
+    pub redirector: Redirector,
+    /// Where pods' networks are found.
+    pub networks: Networks,
+    /// The kubelet's way to pods.
+    pub probes: Probes,
+}
+
 /// What every life on this node uses.
 pub struct Node {
     /// The tools for redirection.
     pub redirector: Redirector,
-    /// Where pods' networks are mounted, by UID.
-    pub netns_dir: PathBuf,
+    /// Where pods' networks are found.
+    pub networks: Networks,
+    /// The kubelet's way to pods.
+    pub probes: Probes,
     /// How often rules are compared with what was written.
     pub check: Duration,
     /// The counters.
@@ -51,14 +66,9 @@ impl Redirection {
 
 impl Node {
     /// Gathers what the lives need.
-    pub fn new(
-        redirector: Redirector,
-        netns_dir: PathBuf,
-        check: Duration,
-        metrics: AgentMetrics,
-        status: Arc<dyn StatusWriter>,
-    ) -> Self {
-        Self { redirector, netns_dir, check, metrics, status, turns: Semaphore::new(AT_ONCE) }
+    pub fn new(tools: Tools, check: Duration, metrics: AgentMetrics, status: Arc<dyn StatusWriter>) -> Self {
+        let Tools { redirector, networks, probes } = tools;
+        Self { redirector, networks, probes, check, metrics, status, turns: Semaphore::new(AT_ONCE) }
     }
 
     /// Runs what blocks (programs, namespaces, files) on a thread of its own, a few at a time.
@@ -95,15 +105,20 @@ impl Node {
         if let Trouble::Ended = trouble {
             return;
         }
-        let event = Event {
-            object: pod.object.clone(),
-            reason: trouble.reason().to_owned(),
-            message: trouble.to_string(),
-            severity: EventSeverity::Warning,
-        };
+        self.report(pod.object.clone(), trouble.reason(), trouble.to_string()).await;
+    }
+
+    /// Tells a pod's owner that its start waits for the mesh.
+    pub async fn tell_waiting(self: &Arc<Self>, object: ObjectRef, reason: String) {
+        self.report(object, "WaitingForMesh", reason).await;
+    }
+
+    async fn report(self: &Arc<Self>, object: ObjectRef, reason: &str, message: String) {
+        let severity = EventSeverity::Warning;
+        let event = Event { object: object.clone(), reason: reason.to_owned(), message, severity };
         if let Ok(Err(error)) = Self::blocking(self, move |node| node.status.event(&event)).await {
             self.metrics.failed(Failure::WriteBack);
-            tracing::error!(pod = %pod.object, %error, "cannot write an event");
+            tracing::error!(pod = %object, %error, "cannot write an event");
         }
     }
 }

@@ -12,11 +12,15 @@ use ambit_process::spawn::spawn;
 use ambit_transport::fdpass::Socket;
 use prost::Message;
 
+use super::node::Tools;
 use super::*;
 use crate::handover::PodUid;
 use crate::handover::server::prepare;
 use crate::metrics::AgentMetrics;
+use crate::networks::Networks;
+use crate::probes::Probes;
 use crate::redirect::apply::Redirector;
+use crate::redirect::rules::{InboundCapture, ProbePorts};
 
 /// Remembers what was written.
 #[derive(Default)]
@@ -71,7 +75,8 @@ async fn first_look(name: &str, was_enrolled: bool, mounted: Mounted) -> (Vec<St
     let writer = Arc::new(Writer::default());
     let metrics = AgentMetrics::new(&Metrics::new());
     let check = Duration::from_secs(600);
-    let node = Arc::new(Node::new(redirector, folder.0.clone(), check, metrics, writer.clone()));
+    let tools = Tools { redirector, networks: Networks::Mounted(folder.0.clone()), probes: Probes::None };
+    let node = Arc::new(Node::new(tools, check, metrics, writer.clone()));
     let pod = Identity {
         uid: PodUid("uid-1".into()),
         object: ObjectRef::new(Kind::Pod, "shop", "web"),
@@ -79,10 +84,17 @@ async fn first_look(name: &str, was_enrolled: bool, mounted: Mounted) -> (Vec<St
         was_enrolled,
     };
     let (handover, mut prepared) = prepare();
-    let (_wanted, follow) = watch::channel(Wanted::In(InboundCapture::On));
+    let membership = Membership {
+        inbound: InboundCapture::On,
+        probes: ProbePorts::default(),
+        addresses: vec!["10.0.0.9".parse().unwrap()],
+    };
+    let (_wanted, follow) = watch::channel(Wanted::In(membership));
+    let (_given, given) = watch::channel(Given::Unsaid);
+    let orders = Orders { wanted: follow, given, progress: watch::Sender::default() };
     let (looks, (looked, done)) = (Readiness::new(), tokio::sync::oneshot::channel::<()>());
     let first = looks.hold("first look");
-    let life = spawn("life", live(pod, follow, node, handover.clone(), first));
+    let life = spawn("life", live(pod, orders, node, handover.clone(), first));
     let watched = async move {
         while !looks.is_ready() {
             tokio::task::yield_now().await;

@@ -1,10 +1,10 @@
 //! What can be in the way of a pod, in words its owner can act on.
 
 use std::io;
-use std::path::PathBuf;
 
 use crate::handover::Ended;
 use crate::metrics::Failure;
+use crate::networks::NetworkError;
 use crate::ports::Holder;
 use crate::redirect::apply::RedirectError;
 
@@ -12,13 +12,8 @@ use crate::redirect::apply::RedirectError;
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
     /// The pod's network is not where it should be.
-    #[error("the pod's network {} cannot be opened: {cause}; it is tried again every 5 s", path.display())]
-    NetworkMissing {
-        /// Where it should be.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    #[error("{0}; it is tried again within 5 s")]
+    Network(NetworkError),
     /// An application holds ports of the ztunnel's.
     #[error(
         "{}; the pod accepts and opens no connections until this is mended: let the application use another port \
@@ -30,10 +25,13 @@ pub enum Trouble {
     #[error("the ztunnel cannot serve the pod: {0}; it is offered again every 5 s")]
     Refused(String),
     /// The rules could not be changed or read.
-    #[error("the redirection rules cannot be written: {0}; it is tried again every 5 s")]
+    #[error("the redirection rules cannot be written: {0}; it is tried again within 5 s")]
     Rules(RedirectError),
+    /// The kubelet's way to the pod could not be opened.
+    #[error("the kubelet's probes cannot be let through to the pod: {0}; it is tried again within 5 s")]
+    Probes(RedirectError),
     /// Who listens in the pod could not be read.
-    #[error("the pod's sockets cannot be listed: {0}; it is tried again every 5 s")]
+    #[error("the pod's sockets cannot be listed: {0}; it is tried again within 5 s")]
     Ports(io::Error),
     /// Somebody changed the rules.
     #[error("the redirection rules were changed by somebody else and have been written again")]
@@ -47,10 +45,10 @@ impl Trouble {
     /// How it is counted.
     pub(super) fn failure(&self) -> Option<Failure> {
         match self {
-            Trouble::NetworkMissing { .. } => Some(Failure::NetworkMissing),
+            Trouble::Network(_) => Some(Failure::NetworkMissing),
             Trouble::PortInUse(_) => Some(Failure::PortInUse),
             Trouble::Refused(_) => Some(Failure::ZtunnelRefused),
-            Trouble::Rules(_) | Trouble::Ports(_) => Some(Failure::RulesFailed),
+            Trouble::Rules(_) | Trouble::Ports(_) | Trouble::Probes(_) => Some(Failure::RulesFailed),
             Trouble::Drifted => Some(Failure::RulesDrifted),
             Trouble::Ended => None,
         }
@@ -59,10 +57,11 @@ impl Trouble {
     /// The event's reason.
     pub fn reason(&self) -> &'static str {
         match self {
-            Trouble::NetworkMissing { .. } => "NetworkMissing",
+            Trouble::Network(_) => "NetworkMissing",
             Trouble::PortInUse(_) => "PortInUse",
             Trouble::Refused(_) => "ZtunnelRefused",
             Trouble::Rules(_) => "RulesFailed",
+            Trouble::Probes(_) => "ProbesFailed",
             Trouble::Ports(_) => "SocketsUnreadable",
             Trouble::Drifted => "RulesDrifted",
             Trouble::Ended => "AgentEnding",

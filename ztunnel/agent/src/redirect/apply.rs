@@ -71,7 +71,7 @@ impl Standing {
 
 impl Redirector {
     /// Makes `ruleset` what stands in the pod's network. Idempotent; routing first, since the marks rely on it.
-    pub fn apply(&self, netns: &Netns, ruleset: Ruleset) -> Result<Standing, RedirectError> {
+    pub fn apply(&self, netns: &Netns, ruleset: &Ruleset) -> Result<Standing, RedirectError> {
         inside(netns, || {
             for family in families() {
                 self.route(family)?;

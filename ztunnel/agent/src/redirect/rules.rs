@@ -13,6 +13,7 @@
 //! The proxy's own packets carry `PROXY_MARK`, which only a process with CAP_NET_ADMIN (since Linux 5.17 also
 //! CAP_NET_RAW) can set: pods that must not be able to step round the mesh have to drop both.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// The packet mark of every socket a ztunnel opens in a pod's network.
@@ -53,16 +54,25 @@ pub enum InboundCapture {
     Bypassed,
 }
 
+/// The ports at which the kubelet, and nobody else, reaches the application without the ztunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbePorts(pub BTreeSet<u16>);
+
 /// What stands in a pod's network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruleset {
     /// New connections go through the ztunnel; nothing else opens.
     Enrolled {
         /// Whether inbound connections are captured.
         inbound: InboundCapture,
+        /// Where the kubelet may connect.
+        probes: ProbePorts,
     },
     /// New TCP connections are refused both ways: the pod belongs to the mesh and cannot be served yet.
-    Closed,
+    Closed {
+        /// Where the kubelet may connect.
+        probes: ProbePorts,
+    },
     /// The pod left the mesh: new connections go plain, redirected ones that are still open keep working.
     Residual,
 }
@@ -82,18 +92,45 @@ pub enum Found {
     Unknown,
 }
 
+impl Found {
+    fn label(self) -> &'static str {
+        match self {
+            Found::Nothing => "nothing",
+            Found::Enrolled => "enrolled",
+            Found::Closed => "closed",
+            Found::Residual => "residual",
+            Found::Unknown => "unknown",
+        }
+    }
+}
+
+impl ProbePorts {
+    /// The kubelet's source alone is not enough: nothing but the ports it asks at is open to it.
+    fn accept(&self) -> Vec<String> {
+        let ports: Vec<String> = self.0.iter().map(u16::to_string).collect();
+        if ports.is_empty() {
+            return Vec::new();
+        }
+        let ports = ports.join(", ");
+        vec![
+            format!("ip saddr {PROBE_SOURCE_V4} tcp dport {{ {ports} }} accept"),
+            format!("ip6 saddr {PROBE_SOURCE_V6} tcp dport {{ {ports} }} accept"),
+        ]
+    }
+}
+
 impl Ruleset {
     /// The kind, as `Found` names it.
-    pub fn kind(self) -> Found {
+    pub fn kind(&self) -> Found {
         match self {
             Ruleset::Enrolled { .. } => Found::Enrolled,
-            Ruleset::Closed => Found::Closed,
+            Ruleset::Closed { .. } => Found::Closed,
             Ruleset::Residual => Found::Residual,
         }
     }
 
     /// The transaction that makes this the pod's ruleset, whatever stood there before.
-    pub fn script(self) -> String {
+    pub fn script(&self) -> String {
         let mut script = format!("add table {TABLE}\nflush table {TABLE}\ntable {TABLE} {{\n");
         marks(&mut script);
         chain(&mut script, "nat-prerouting", "nat hook prerouting priority dstnat", &self.nat_prerouting());
@@ -104,19 +141,12 @@ impl Ruleset {
         script
     }
 
-    fn label(self) -> &'static str {
-        match self {
-            Ruleset::Enrolled { .. } => "enrolled",
-            Ruleset::Closed => "closed",
-            Ruleset::Residual => "residual",
-        }
-    }
-
-    fn nat_prerouting(self) -> Vec<String> {
-        let mut rules = vec![format!("ct state established accept comment \"{LABEL}{}\"", self.label())];
-        if let Ruleset::Enrolled { inbound: InboundCapture::On } = self {
+    fn nat_prerouting(&self) -> Vec<String> {
+        let mut rules =
+            vec![format!("ct state established accept comment \"{LABEL}{}\"", self.kind().label())];
+        if let Ruleset::Enrolled { inbound: InboundCapture::On, probes } = self {
             rules.push("iifname \"lo\" accept".to_owned());
-            rules.extend(probe_accept());
+            rules.extend(probes.accept());
             rules.push(format!(
                 "tcp dport != {HBONE_PORT} {} {OPENING} redirect to :{INBOUND_PORT}",
                 mark_is("!=", PROXY_MARK)
@@ -126,7 +156,7 @@ impl Ruleset {
     }
 
     /// A later DNS proxy redirects port 53 here, before the pod's own traffic is let through.
-    fn nat_output(self) -> Vec<String> {
+    fn nat_output(&self) -> Vec<String> {
         let mut rules = vec!["ct state established accept".to_owned()];
         if let Ruleset::Enrolled { .. } = self {
             rules.push(format!("{} accept", mark_is("==", CONNECTION_MARK)));
@@ -136,22 +166,24 @@ impl Ruleset {
         rules
     }
 
-    fn guard_input(self) -> Vec<String> {
-        let mut rules = match self {
-            Ruleset::Enrolled { inbound: InboundCapture::On } => vec![
-                "iifname \"lo\" accept".to_owned(),
-                format!("ct status dnat tcp dport {INBOUND_PORT} accept"),
-                format!("tcp dport {HBONE_PORT} accept"),
-            ],
-            Ruleset::Closed => vec!["iifname \"lo\" accept".to_owned()],
-            Ruleset::Enrolled { inbound: InboundCapture::Bypassed } | Ruleset::Residual => return Vec::new(),
+    fn guard_input(&self) -> Vec<String> {
+        let (mut rules, probes) = match self {
+            Ruleset::Enrolled { inbound: InboundCapture::On, probes } => {
+                let dnat = format!("ct status dnat tcp dport {INBOUND_PORT} accept");
+                let hbone = format!("tcp dport {HBONE_PORT} accept");
+                (vec!["iifname \"lo\" accept".to_owned(), dnat, hbone], probes)
+            }
+            Ruleset::Closed { probes } => (vec!["iifname \"lo\" accept".to_owned()], probes),
+            Ruleset::Enrolled { inbound: InboundCapture::Bypassed, .. } | Ruleset::Residual => {
+                return Vec::new();
+            }
         };
-        rules.extend(probe_accept());
+        rules.extend(probes.accept());
         rules.push(format!("{OPENING} reject with tcp reset"));
         rules
     }
 
-    fn guard_output(self) -> Vec<String> {
+    fn guard_output(&self) -> Vec<String> {
         let mut rules = vec!["oifname \"lo\" accept".to_owned()];
         match self {
             // `oifname` still names the way the packet would have gone before it was redirected, hence the addresses.
@@ -162,7 +194,7 @@ impl Ruleset {
                 format!("{} accept", mark_is("==", CONNECTION_MARK)),
             ]),
             // The mark is no way out here: no ztunnel serves a pod that is closed.
-            Ruleset::Closed => {}
+            Ruleset::Closed { .. } => {}
             Ruleset::Residual => return Vec::new(),
         }
         rules.push(format!("{OPENING} reject with tcp reset"));
@@ -177,12 +209,11 @@ pub fn removal() -> String {
 
 /// Reads the kind of ruleset from what `nft list table` printed for our table.
 pub fn found(listing: &str) -> Found {
-    let labelled = |kind: &Ruleset| listing.contains(&format!("comment \"{LABEL}{}\"", kind.label()));
-    let kinds = [Ruleset::Enrolled { inbound: InboundCapture::On }, Ruleset::Closed, Ruleset::Residual];
+    let labelled = |kind: &Found| listing.contains(&format!("comment \"{LABEL}{}\"", kind.label()));
     if listing.trim().is_empty() {
         return Found::Nothing;
     }
-    kinds.into_iter().find(labelled).map_or(Found::Unknown, Ruleset::kind)
+    [Found::Enrolled, Found::Closed, Found::Residual].into_iter().find(labelled).unwrap_or(Found::Unknown)
 }
 
 /// The same for both directions in every ruleset: a connection of the proxy's towards the application is marked when it
@@ -214,13 +245,6 @@ fn chain(script: &mut String, name: &str, hook: &str, rules: &[String]) {
         let _ = writeln!(script, "\t\t{rule}");
     }
     script.push_str("\t}\n");
-}
-
-fn probe_accept() -> [String; 2] {
-    [
-        format!("ip saddr {PROBE_SOURCE_V4} meta l4proto tcp accept"),
-        format!("ip6 saddr {PROBE_SOURCE_V6} meta l4proto tcp accept"),
-    ]
 }
 
 fn mark_is(relation: &str, mark: u32) -> String {
