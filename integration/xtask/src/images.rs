@@ -82,7 +82,7 @@ const IMAGES: [Image; 6] = [
     Image {
         name: "agent",
         package: "ambit-agent",
-        programs: &["ambit-node-agent"],
+        programs: &["ambit-node-agent", "ambit-cni"],
         user: User::Root,
         tools: &[("nft", "nftables"), ("ip", "iproute2")],
     },

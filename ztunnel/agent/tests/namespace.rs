@@ -422,11 +422,11 @@ fn by_group(pod: &Pod) {
     let asked = pod.listen(PROBED);
     pod.apply(enrolled_and_probed());
     node_rules(0, Some(Group { path: groups.path("kubelet"), inode: 0 }));
-    for family in 0..2 {
+    for address in POD {
         groups.enter("kubelet");
-        reaches(&asked, dial(at(POD[family], PROBED)));
+        reaches(&asked, dial(at(address, PROBED)));
         groups.enter("other");
-        refused(dial(at(POD[family], PROBED)));
+        refused(dial(at(address, PROBED)));
     }
     nft(&node_rules::removal());
 }
