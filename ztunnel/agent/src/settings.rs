@@ -59,8 +59,9 @@ impl Settings {
         let origin = Origin::read(&mut reader, View::Node(node.clone()));
         let socket = reader.path("INPOD_UDS", "/var/run/ztunnel/ztunnel.sock", "Where ztunnels connect");
         let tools = tools(&mut reader);
-        let plugin = plugin(&mut reader);
-        let on_stop = on_stop(&mut reader);
+        let namespace = reader.text("POD_NAMESPACE", "ambit-system", "The agent's own namespace");
+        let plugin = plugin(&mut reader, &namespace);
+        let on_stop = on_stop(&mut reader, namespace);
         let check = Duration::from_secs(30);
         let check =
             reader.duration("AMBIT_RULES_CHECK", check, "How often each pod's rules are checked for edits");
@@ -108,7 +109,7 @@ fn tools(reader: &mut Reader<'_>) -> Tools {
 }
 
 /// The CNI plugin is installed where a folder for its entry is named.
-fn plugin(reader: &mut Reader<'_>) -> Option<Plugin> {
+fn plugin(reader: &mut Reader<'_>, namespace: &str) -> Option<Plugin> {
     let doc = "The runtime's CNI configuration, as the agent sees it; without it no plugin is installed";
     let conf_dir = reader.optional("AMBIT_CNI_CONF_DIR", doc).map(PathBuf::from);
     let bin_dir =
@@ -123,10 +124,9 @@ fn plugin(reader: &mut Reader<'_>) -> Option<Plugin> {
     let doc =
         "Namespaces whose pods start without the agent, separated by commas; its own is always one of them";
     let listed = reader.text("AMBIT_CNI_EXEMPT_NAMESPACES", "kube-system", doc);
-    let own = reader.text("POD_NAMESPACE", "ambit-system", "The agent's own namespace");
     let mut exempt: BTreeSet<String> =
         listed.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-    exempt.insert(own);
+    exempt.insert(namespace.to_owned());
     let doc = "What happens to starting pods while the agent is away: refuse (they wait) or allow (outside the mesh)";
     let when_away = reader.text("AMBIT_CNI_WHEN_AWAY", "refuse", doc);
     if !matches!(when_away.as_str(), "refuse" | "allow") {
@@ -140,12 +140,15 @@ fn plugin(reader: &mut Reader<'_>) -> Option<Plugin> {
     Some(Plugin { installation: Installation { program, bin_dir, conf_dir: conf_dir?, entry }, socket })
 }
 
-fn on_stop(reader: &mut Reader<'_>) -> OnStop {
+fn on_stop(reader: &mut Reader<'_>, namespace: String) -> OnStop {
+    let doc = "The DaemonSet that the agent belongs to, on Kubernetes";
+    let daemon_set = reader.optional("AMBIT_DAEMONSET", doc);
+    let default = if daemon_set.is_some() { "ask" } else { "stay" };
     let doc = "What happens to pods and node when the agent stops: stay, leave, or ask (leave if AMBIT_DAEMONSET is deleted)";
-    match reader.text("AMBIT_ON_STOP", "stay", doc).as_str() {
+    match reader.text("AMBIT_ON_STOP", default, doc).as_str() {
         "stay" => OnStop::Always(Stop::Stay),
         "leave" => OnStop::Always(Stop::Leave),
-        "ask" => asked(reader),
+        "ask" => asked(reader, namespace, daemon_set),
         other => {
             reader.fault("AMBIT_ON_STOP", other, "must be stay, leave or ask");
             OnStop::Always(Stop::Stay)
@@ -154,14 +157,16 @@ fn on_stop(reader: &mut Reader<'_>) -> OnStop {
 }
 
 #[cfg(feature = "kubernetes")]
-fn asked(reader: &mut Reader<'_>) -> OnStop {
-    let daemon_set = reader.text("AMBIT_DAEMONSET", "ambit-node", "The DaemonSet that the agent belongs to");
-    let namespace = reader.text("POD_NAMESPACE", "ambit-system", "The agent's own namespace");
+fn asked(reader: &mut Reader<'_>, namespace: String, daemon_set: Option<String>) -> OnStop {
+    let Some(daemon_set) = daemon_set else {
+        reader.fault("AMBIT_DAEMONSET", "", "must be named where AMBIT_ON_STOP is ask");
+        return OnStop::Always(Stop::Stay);
+    };
     OnStop::Asked { namespace, daemon_set }
 }
 
 #[cfg(not(feature = "kubernetes"))]
-fn asked(reader: &mut Reader<'_>) -> OnStop {
+fn asked(reader: &mut Reader<'_>, _: String, _: Option<String>) -> OnStop {
     reader.fault(
         "AMBIT_ON_STOP",
         "ask",
