@@ -58,6 +58,8 @@ struct Life {
     node: Arc<Node>,
     handover: Handover,
     given: watch::Receiver<Given>,
+    /// Whether the wait has ended because of what was given.
+    is_given: bool,
     progress: watch::Sender<Progress>,
     network: Option<Network>,
     /// The network that was taken away last.
@@ -111,6 +113,7 @@ pub async fn live(pod: Identity, orders: Orders, node: Arc<Node>, handover: Hand
         node,
         handover,
         given,
+        is_given: false,
         progress,
         network: None,
         parted: None,
@@ -358,7 +361,10 @@ impl Life {
         let standing = self.offered.as_mut();
         let is_time = tokio::select! {
             changed = wanted.changed() => return changed.map_err(|_| Ended),
-            changed = self.given.changed() => return changed.map_err(|_| Ended),
+            changed = self.given.changed() => {
+                self.is_given = true;
+                return changed.map_err(|_| Ended);
+            }
             () = changed(standing) => false,
             () = after(pause) => true,
         };

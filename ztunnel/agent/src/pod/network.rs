@@ -20,7 +20,8 @@ pub(super) enum Reach {
 impl Life {
     /// Takes up what the plugin said since the last time.
     pub(super) async fn hear(&mut self) -> Result<(), Trouble> {
-        if !self.given.has_changed().unwrap_or_default() {
+        let is_given = std::mem::take(&mut self.is_given) || self.given.has_changed().unwrap_or_default();
+        if !is_given {
             return Ok(());
         }
         let given = self.given.borrow_and_update().clone();

@@ -61,6 +61,15 @@ enum Mounted {
     No,
 }
 
+/// A node whose tools are nowhere.
+fn node(folder: &Folder, writer: Arc<Writer>) -> Arc<Node> {
+    let nowhere = Path::new("/nonexistent");
+    let redirector =
+        Redirector { nft: nowhere.join("nft"), ip: nowhere.join("ip"), within: Duration::from_secs(5) };
+    let tools = Tools { redirector, networks: Networks::Mounted(folder.0.clone()), probes: Probes::None };
+    Arc::new(Node::new(tools, Duration::from_secs(600), AgentMetrics::new(&Metrics::new()), writer))
+}
+
 /// The first look at one pod whose rules can be neither read nor written: what was written back, and the list that a
 /// ztunnel which connects then is told.
 async fn first_look(name: &str, was_enrolled: bool, mounted: Mounted) -> (Vec<String>, Vec<String>) {
@@ -69,14 +78,8 @@ async fn first_look(name: &str, was_enrolled: bool, mounted: Mounted) -> (Vec<St
     if mounted == Mounted::Yes {
         std::os::unix::fs::symlink("/proc/self/ns/net", folder.0.join("uid-1")).unwrap();
     }
-    let nowhere = Path::new("/nonexistent");
-    let redirector =
-        Redirector { nft: nowhere.join("nft"), ip: nowhere.join("ip"), within: Duration::from_secs(5) };
     let writer = Arc::new(Writer::default());
-    let metrics = AgentMetrics::new(&Metrics::new());
-    let check = Duration::from_secs(600);
-    let tools = Tools { redirector, networks: Networks::Mounted(folder.0.clone()), probes: Probes::None };
-    let node = Arc::new(Node::new(tools, check, metrics, writer.clone()));
+    let node = node(&folder, writer.clone());
     let pod = Identity {
         uid: PodUid("uid-1".into()),
         object: ObjectRef::new(Kind::Pod, "shop", "web"),
@@ -152,4 +155,42 @@ async fn a_new_pod_that_cannot_be_redirected_is_pending_and_not_offered() {
     let (written, list) = first_look("new", false, Mounted::Yes).await;
     assert_eq!(written, ["event RulesFailed", "annotation pending"]);
     assert!(list.is_empty(), "{list:?}");
+}
+
+#[tokio::test]
+async fn a_pod_that_is_expected_takes_the_network_it_is_handed_and_gives_it_up_again() {
+    let folder = Folder(std::env::temp_dir().join(format!("ambit-life-handed-{}", std::process::id())));
+    let pod = Identity {
+        uid: PodUid("uid-1".into()),
+        object: ObjectRef::new(Kind::Pod, "shop", "web"),
+        service_account: "default".to_owned(),
+        was_enrolled: false,
+    };
+    let expected =
+        Membership { inbound: InboundCapture::On, probes: ProbePorts::default(), addresses: Vec::new() };
+    let (_wanted, wanted) = watch::channel(Wanted::In(expected));
+    let (give, given) = watch::channel(Given::Unsaid);
+    let progress = watch::Sender::default();
+    let mut follow = progress.subscribe();
+    let (handover, _prepared) = prepare();
+    let looks = Readiness::new();
+    let first = looks.hold("first look");
+    let node = node(&folder, Arc::default());
+    let life = spawn("life", live(pod, Orders { wanted, given, progress }, node, handover, first));
+    // It waits by then, without complaint.
+    while !looks.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*follow.borrow_and_update(), Progress::Begun);
+    let network = Network::open(Path::new("/proc/self/ns/net")).unwrap();
+    let id = network.netns().id();
+    give.send_replace(Given::Handed(Handed { network, addresses: Vec::new() }));
+    let within = Duration::from_secs(10);
+    let looked_into = follow.wait_for(|progress| matches!(progress, Progress::Waiting(_)));
+    let reason = tokio::time::timeout(within, looked_into).await.unwrap().unwrap().to_string();
+    assert!(reason.contains("/nonexistent/nft"), "{reason}");
+    give.send_replace(Given::Parted(id));
+    let parted = follow.wait_for(|progress| *progress == Progress::Parted(id));
+    tokio::time::timeout(within, parted).await.unwrap().unwrap();
+    life.abort();
 }
