@@ -88,8 +88,8 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AgentError> {
     let mut lives = Lives::new(planner, Arc::clone(&node), handover, looks.clone());
     let (begun, settled) = oneshot::channel();
     let (failed, failure) = mpsc::channel(1);
-    spawn("zds server", serve(prepared, settings.socket, settled_after(settled, looks), (failed, listening)));
-    spawn("kubelet's way", probes::follow(Arc::clone(&node)));
+    let settled = settled_after(settled, looks);
+    spawn("zds server", serve(prepared, settings.socket, settled, (failed, listening), Arc::clone(&node)));
     let (asking, questions) = mpsc::channel(QUESTIONS);
     let plugin = settings.plugin.map(|plugin| start_plugin(plugin, &node, asking, &readiness)).transpose()?;
     let mut inbox = Inbox { events, questions, failure };
@@ -205,8 +205,11 @@ async fn serve(
     socket: PathBuf,
     settled: impl Future<Output = ()>,
     (failed, listening): (mpsc::Sender<io::Error>, Hold),
+    node: Arc<Node>,
 ) {
     prepared.collect(settled).await;
+    // Until now the rules of a former agent let the kubelet through.
+    spawn("kubelet's way", probes::follow(node));
     match prepared.listen(&socket) {
         Ok(server) => {
             info!(socket = %socket.display(), "waiting for ztunnels");

@@ -154,6 +154,8 @@ impl Life {
             self.becomes(PodState::Expected);
             return Ok(Again::AtCheck);
         }
+        // Before any rule can keep it out.
+        self.open_to_kubelet(membership).await?;
         if self.offered.is_none() {
             // Whatever the first look says: a pod that the ztunnel serves already must be on the list it is told, or it
             // would drop it.
@@ -176,7 +178,6 @@ impl Life {
                     }
                     return Err(trouble);
                 }
-                self.open_to_kubelet(membership).await?;
                 self.served();
                 let told = self.annotate(Some(Redirection::Enabled)).await;
                 Ok(told.unless(Again::AtCheck))

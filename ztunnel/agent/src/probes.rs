@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, setns};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::handover::PodUid;
+use crate::pod::node::Node;
 use crate::redirect::apply::{RedirectError, Redirector};
 use crate::redirect::command::Program;
 use kubelet::{Finder, Group, Kubelet};
@@ -26,6 +27,8 @@ pub mod rules;
 
 /// How often it is looked whether the kubelet was started anew.
 const LOOK: Duration = Duration::from_secs(1);
+/// Every so many looks it is looked whether the rules still stand instead.
+const VERIFY: u64 = 10;
 
 /// Where pods are probed.
 pub type Openings = BTreeSet<(IpAddr, u16)>;
@@ -54,8 +57,19 @@ pub struct Host {
 struct Held {
     openings: BTreeMap<PodUid, Openings>,
     kubelet: Option<Kubelet>,
-    /// With the group it was written for: another one of the same name needs it anew.
-    written: Option<(Script, Option<Group>)>,
+    written: Option<Written>,
+    /// Nothing is written before all pods are known: what a former agent has written serves until then.
+    is_complete: bool,
+}
+
+/// What was written last.
+#[derive(Debug)]
+struct Written {
+    script: Script,
+    /// The group it was written for: another one of the same name needs it anew.
+    group: Option<Group>,
+    /// What it looked like then.
+    listing: String,
 }
 
 impl Probes {
@@ -80,13 +94,14 @@ impl Probes {
     /// Takes the node's rules away. Blocking.
     pub fn remove(&self) -> Result<(), RedirectError> {
         let Self::Kubelet(host) = self else { return Ok(()) };
-        host.nft(&rules::removal())
+        host.nft(&["-f", "-"], &rules::removal()).map(drop)
     }
 
-    /// Looks whether the kubelet was started anew, and whether the rules still stand. Blocking.
+    /// All pods are known. Looks whether the kubelet was started anew, and writes what is missing. Blocking.
     pub fn check(&self) -> Result<(), RedirectError> {
         let Self::Kubelet(host) = self else { return Ok(()) };
         let mut held = host.lock();
+        held.is_complete = true;
         let found = host.finder.find(held.kubelet.as_ref());
         if held.kubelet != found {
             match &found {
@@ -97,6 +112,21 @@ impl Probes {
             }
             held.kubelet = found;
         }
+        host.write(&mut held)
+    }
+
+    /// Writes everything again if somebody has changed it. Blocking.
+    pub fn verify(&self) -> Result<(), RedirectError> {
+        let Self::Kubelet(host) = self else { return Ok(()) };
+        let mut held = host.lock();
+        let Some(written) = &held.written else { return Ok(()) };
+        if host.listing().is_ok_and(|listing| listing == written.listing) {
+            return Ok(());
+        }
+        tracing::warn!(
+            "the rules for the kubelet's probes were changed by somebody else and are written again"
+        );
+        held.written = None;
         host.write(&mut held)
     }
 }
@@ -110,32 +140,41 @@ impl Host {
 
     /// Writes the rules unless they were written just so.
     fn write(&self, held: &mut Held) -> Result<(), RedirectError> {
-        let openings = held.openings.values().flatten().copied().collect();
-        let group = held.kubelet.as_ref().and_then(|kubelet| kubelet.group.clone());
-        let wanted = (Script::new(&openings, held.kubelet.as_ref()), group);
-        if held.written.as_ref() == Some(&wanted) {
+        if !held.is_complete {
             return Ok(());
         }
-        self.nft(&wanted.0.inet)?;
-        let is_guarded = held.written.as_ref().is_some_and(|(written, _)| written.bridge == wanted.0.bridge);
-        if !is_guarded && let Err(error) = self.nft(&wanted.0.bridge) {
+        let openings = held.openings.values().flatten().copied().collect();
+        let script = Script::new(&openings, held.kubelet.as_ref());
+        let group = held.kubelet.as_ref().and_then(|kubelet| kubelet.group.clone());
+        let before = held.written.as_ref();
+        if before.is_some_and(|written| written.script == script && written.group == group) {
+            return Ok(());
+        }
+        self.nft(&["-f", "-"], &script.inet)?;
+        let is_guarded = before.is_some_and(|written| written.script.bridge == script.bridge);
+        if !is_guarded && let Err(error) = self.nft(&["-f", "-"], &script.bridge) {
             // A kernel that has none of it has no bridges that could carry what it guards against.
             tracing::warn!(%error, "bridges of this node are not guarded against the kubelet's source address");
         }
-        held.written = Some(wanted);
+        held.written = Some(Written { script, group, listing: self.listing()? });
         Ok(())
     }
 
+    /// What stands there, without the probes that are under way.
+    fn listing(&self) -> Result<String, RedirectError> {
+        self.nft(&["-t", "list", "table", "inet", rules::TABLE], "")
+    }
+
     /// On a thread of its own among the node's control groups: newer kernels count their levels from the caller's.
-    fn nft(&self, input: &str) -> Result<(), RedirectError> {
-        let program = Program { path: &self.nft, arguments: &["-f", "-"], input, within: self.within };
+    fn nft(&self, arguments: &[&str], input: &str) -> Result<String, RedirectError> {
+        let program = Program { path: &self.nft, arguments, input, within: self.within };
         let run = || {
             let entered = File::open(self.proc.join("1/ns/cgroup"))
                 .and_then(|groups| Ok(setns(groups, CloneFlags::CLONE_NEWCGROUP)?));
             if let Err(error) = entered {
                 tracing::debug!(%error, "cannot enter the node's control groups");
             }
-            program.run().map(drop).map_err(RedirectError::Rules)
+            program.run().map_err(RedirectError::Rules)
         };
         std::thread::scope(|scope| scope.spawn(run).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -147,13 +186,14 @@ impl Host {
 }
 
 /// Follows the kubelet through its restarts until the node is gone.
-pub async fn follow(node: Arc<crate::pod::node::Node>) {
+pub async fn follow(node: Arc<Node>) {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = None;
-    loop {
+    for looks in 0_u64.. {
         look.tick().await;
-        let checked = crate::pod::node::Node::blocking(&node, |node| node.probes.check()).await;
+        let action = if looks % VERIFY == VERIFY - 1 { Probes::verify } else { Probes::check };
+        let checked = Node::blocking(&node, move |node| action(&node.probes)).await;
         let Ok(outcome) = checked else { return };
         let problem = outcome.err().map(|error| error.to_string());
         if let Some(problem) = problem.as_ref().filter(|_| problem != last) {

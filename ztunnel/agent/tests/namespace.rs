@@ -421,7 +421,7 @@ fn by_group(pod: &Pod) {
     default_route(pod);
     let asked = pod.listen(PROBED);
     pod.apply(enrolled_and_probed());
-    node_rules(0, Some(Group { path: groups.path("kubelet"), inode: 0 }));
+    node_rules(0, Some(Group { path: groups.path("kubelet"), level: 2, inode: 0 }));
     for address in POD {
         groups.enter("kubelet");
         reaches(&asked, dial(at(address, PROBED)));

@@ -10,6 +10,9 @@ use crate::networks::processes::pod_of;
 /// What kubelets are called: on their own, and in distributions that put everything into one program.
 pub const NAMES: [&str; 6] = ["kubelet", "kubelite", "k3s", "k3s-server", "k3s-agent", "rke2"];
 
+/// Where the second hierarchy is mounted below the control groups: alone, or beside the first.
+const HIERARCHIES: [&str; 2] = ["", "unified/"];
+
 /// A kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kubelet {
@@ -24,8 +27,10 @@ pub struct Kubelet {
 /// A control group of the second hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its path below the hierarchy's mount.
+    /// Its path where `nft` looks.
     pub path: String,
+    /// How deep it lies in its hierarchy.
+    pub level: usize,
     /// Its inode: another one of the same name is another group.
     pub inode: u64,
 }
@@ -35,15 +40,8 @@ pub struct Group {
 pub struct Finder {
     /// The node's processes.
     pub proc: PathBuf,
-    /// Where the second hierarchy of control groups is mounted, which is where `nft` looks for it.
+    /// The node's control groups, mounted where `nft` looks for them.
     pub groups: PathBuf,
-}
-
-impl Group {
-    /// How deep it lies.
-    pub fn level(&self) -> usize {
-        self.path.split('/').count()
-    }
 }
 
 impl fmt::Display for Kubelet {
@@ -87,14 +85,18 @@ impl Finder {
     /// are shown depends on our own group).
     fn group(&self, pid: u32, groups: &str) -> Option<Group> {
         let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let path = path.split('/').filter(|part| !matches!(*part, "" | "..")).collect::<Vec<_>>().join("/");
-        let folder = self.groups.join(&path);
-        let members = fs::read_to_string(folder.join("cgroup.procs")).ok()?;
-        let holds = members.lines().any(|line| line.trim().parse() == Ok(pid));
-        if path.is_empty() || !holds || path.contains(['"', '\\']) {
+        let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | "..")).collect();
+        if parts.is_empty() || path.contains(['"', '\\']) {
             return None;
         }
-        Some(Group { path, inode: fs::metadata(&folder).ok()?.ino() })
+        HIERARCHIES.iter().find_map(|hierarchy| {
+            let path = [*hierarchy, &parts.join("/")].concat();
+            let folder = self.groups.join(&path);
+            let members = fs::read_to_string(folder.join("cgroup.procs")).ok()?;
+            let holds = members.lines().any(|line| line.trim().parse() == Ok(pid));
+            let inode = fs::metadata(&folder).ok().filter(|_| holds)?.ino();
+            Some(Group { path, level: parts.len(), inode })
+        })
     }
 }
 

@@ -113,7 +113,7 @@ impl Family {
 fn owner(kubelet: Option<&Kubelet>) -> String {
     let uid = kubelet.map_or(0, |kubelet| kubelet.uid);
     match kubelet.and_then(|kubelet| kubelet.group.as_ref()) {
-        Some(group) => format!("meta skuid {uid} socket cgroupv2 level {} \"{}\"", group.level(), group.path),
+        Some(group) => format!("meta skuid {uid} socket cgroupv2 level {} \"{}\"", group.level, group.path),
         None => format!("meta skuid {uid}"),
     }
 }

@@ -60,6 +60,9 @@ fn packets_are_told_by_a_group_that_really_holds_it() {
         node.group("system.slice/kubelet.service", "14\n");
         assert_eq!(node.find(None), Some((15, None)), "it is not in there");
     }
+    node.group("unified/system.slice/kubelet.service", "15\n");
+    let path = "unified/system.slice/kubelet.service".to_owned();
+    assert_eq!(node.find(None), Some((15, Some(path))), "beside the first hierarchy");
     node.process(15, &["/usr/bin/kubelet"], "4:memory:/system.slice/kubelet.service");
     assert_eq!(node.find(None), Some((15, None)), "the first hierarchy tells packets nothing");
     node.process(15, &["/usr/bin/kubelet"], "0::/");

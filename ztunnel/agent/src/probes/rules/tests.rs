@@ -10,7 +10,7 @@ fn openings() -> Openings {
 }
 
 fn kubelet(group: Option<&str>) -> Kubelet {
-    Kubelet { pid: 1, uid: 0, group: group.map(|path| Group { path: path.to_owned(), inode: 1 }) }
+    Kubelet { pid: 1, uid: 0, group: group.map(|path| Group { path: path.to_owned(), level: 2, inode: 1 }) }
 }
 
 #[test]
