@@ -1,7 +1,7 @@
 //! A waypoint under load while its routes change and its replicas come and go: no request fails that need not, memory
 //! stays, long streams live on, and every replica gets its share.
 //!
-//! The routes change for two minutes, 1 000 edits in each, after 12 seconds of warming up; for ten with `--long` (`AMBIT_LONG`
+//! The routes change for two minutes, 1 000 edits in each, after half a minute of warming up; for ten with `--long` (`AMBIT_LONG`
 //! in the environment), or for N seconds with `AMBIT_STEADY_SECONDS=N`. The rates are the same whatever the length.
 
 #[path = "support/replicas.rs"]
@@ -39,7 +39,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// How much memory may grow.
 const GROWTH: f64 = 0.05;
 /// Edits before memory is looked at: until then it grows to what this load needs.
-const WARM: u64 = 200;
+const WARM: u64 = 500;
 /// Time between two numbers of a stream.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Header by which an endpoint sees the edit that sent it.
