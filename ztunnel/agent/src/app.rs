@@ -68,6 +68,14 @@ struct Inbox {
     failure: mpsc::Receiver<io::Error>,
 }
 
+/// The CNI plugin, and the task that keeps it where it belongs.
+struct Installed {
+    installation: Installation,
+    socket: PathBuf,
+    end: oneshot::Sender<()>,
+    keeper: JoinHandle<()>,
+}
+
 /// Runs until it is told to stop. Rules stay in place then, pods stay enrolled without their agent, unless the mesh leaves
 /// the node.
 pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AgentError> {
@@ -142,9 +150,10 @@ fn start_plugin(
     node: &Arc<Node>,
     questions: mpsc::Sender<Question>,
     readiness: &Readiness,
-) -> Result<(Installation, JoinHandle<()>), AgentError> {
+) -> Result<Installed, AgentError> {
     let Plugin { installation, socket } = plugin;
-    let listener = cni::listen(&socket).map_err(|cause| AgentError::Plugin { path: socket, cause })?;
+    let listener =
+        cni::listen(&socket).map_err(|cause| AgentError::Plugin { path: socket.clone(), cause })?;
     let node = Arc::clone(node);
     let waiting = move |object: &_, reason: &str| {
         let (node, object, reason) = (Arc::clone(&node), Clone::clone(object), reason.to_owned());
@@ -155,11 +164,10 @@ fn start_plugin(
         "cni server",
         cni::serve(listener, Arc::new(Desk { questions, waiting: Box::new(waiting), within })),
     );
-    let keeper = spawn(
-        "cni installation",
-        installation.clone().keep(readiness.hold("CNI plugin in the runtime's chain")),
-    );
-    Ok((installation, keeper))
+    let (end, ended) = oneshot::channel();
+    let first = readiness.hold("CNI plugin in the runtime's chain");
+    let keeper = spawn("cni installation", installation.clone().keep(first, ended));
+    Ok(Installed { installation, socket, end, keeper })
 }
 
 /// The mesh leaves this node: no new pods, then none at all, then nothing of ours.
@@ -167,17 +175,19 @@ async fn leave(
     lives: &mut Lives,
     inbox: &mut Inbox,
     node: &Arc<Node>,
-    plugin: Option<(Installation, JoinHandle<()>)>,
+    plugin: Option<Installed>,
 ) -> Result<(), AgentError> {
     info!("the mesh leaves this node");
-    if let Some((installation, keeper)) = plugin {
-        keeper.abort();
-        // What it is about may still be under way; afterwards nothing is.
+    if let Some(Installed { installation, socket, end, keeper }) = plugin {
+        drop(end);
+        // What it is about must be over before it is undone.
         let _ = keeper.await;
         let removed = tokio::task::spawn_blocking(move || installation.remove()).await;
         if let Ok(Err(error)) = removed {
             warn!(%error, "the CNI plugin could not be taken away");
         }
+        // Whoever asked still has its connection.
+        let _ = std::fs::remove_file(socket);
     }
     lives.leave().await;
     let deadline = Instant::now() + LEAVING;

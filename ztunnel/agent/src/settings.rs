@@ -61,7 +61,7 @@ impl Settings {
         let tools = tools(&mut reader);
         let namespace = reader.text("POD_NAMESPACE", "ambit-system", "The agent's own namespace");
         let plugin = plugin(&mut reader, &namespace);
-        let on_stop = on_stop(&mut reader, namespace);
+        let on_stop = on_stop(&mut reader, (namespace, node.clone()));
         let check = Duration::from_secs(30);
         let check =
             reader.duration("AMBIT_RULES_CHECK", check, "How often each pod's rules are checked for edits");
@@ -140,15 +140,15 @@ fn plugin(reader: &mut Reader<'_>, namespace: &str) -> Option<Plugin> {
     Some(Plugin { installation: Installation { program, bin_dir, conf_dir: conf_dir?, entry }, socket })
 }
 
-fn on_stop(reader: &mut Reader<'_>, namespace: String) -> OnStop {
+fn on_stop(reader: &mut Reader<'_>, place: (String, String)) -> OnStop {
     let doc = "The DaemonSet that the agent belongs to, on Kubernetes";
     let daemon_set = reader.optional("AMBIT_DAEMONSET", doc);
     let default = if daemon_set.is_some() { "ask" } else { "stay" };
-    let doc = "What happens to pods and node when the agent stops: stay, leave, or ask (leave if AMBIT_DAEMONSET is deleted)";
+    let doc = "What happens to pods and node when the agent stops: stay, leave, or ask (leave if AMBIT_DAEMONSET is deleted, or selects this node no longer)";
     match reader.text("AMBIT_ON_STOP", default, doc).as_str() {
         "stay" => OnStop::Always(Stop::Stay),
         "leave" => OnStop::Always(Stop::Leave),
-        "ask" => asked(reader, namespace, daemon_set),
+        "ask" => asked(reader, place, daemon_set),
         other => {
             reader.fault("AMBIT_ON_STOP", other, "must be stay, leave or ask");
             OnStop::Always(Stop::Stay)
@@ -157,16 +157,16 @@ fn on_stop(reader: &mut Reader<'_>, namespace: String) -> OnStop {
 }
 
 #[cfg(feature = "kubernetes")]
-fn asked(reader: &mut Reader<'_>, namespace: String, daemon_set: Option<String>) -> OnStop {
+fn asked(reader: &mut Reader<'_>, (namespace, node): (String, String), daemon_set: Option<String>) -> OnStop {
     let Some(daemon_set) = daemon_set else {
         reader.fault("AMBIT_DAEMONSET", "", "must be named where AMBIT_ON_STOP is ask");
         return OnStop::Always(Stop::Stay);
     };
-    OnStop::Asked { namespace, daemon_set }
+    OnStop::Asked { namespace, daemon_set, node }
 }
 
 #[cfg(not(feature = "kubernetes"))]
-fn asked(reader: &mut Reader<'_>, _: String, _: Option<String>) -> OnStop {
+fn asked(reader: &mut Reader<'_>, _: (String, String), _: Option<String>) -> OnStop {
     reader.fault(
         "AMBIT_ON_STOP",
         "ask",

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ambit_process::readiness::Hold;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::chain::{self, ChainError, Edit, Files, Wish};
@@ -67,6 +67,22 @@ pub enum InstallError {
     Chain(#[from] ChainError),
 }
 
+/// What tells a file from what replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::metadata(path)?;
+        let changed = (found.ctime(), found.ctime_nsec());
+        Ok(Self { inode: found.ino(), length: found.len(), changed })
+    }
+}
+
 impl Entry {
     fn json(&self) -> Value {
         json!({
@@ -80,19 +96,20 @@ impl Entry {
 }
 
 impl Installation {
-    /// Keeps the plugin where it belongs until the agent ends. `first` is dropped when it is there.
-    pub async fn keep(self, first: Hold) {
+    /// Keeps the plugin where it belongs until `ended` says so, or its sender is gone. `first` is dropped when it is there.
+    pub async fn keep(self, first: Hold, mut ended: oneshot::Receiver<()>) {
         let (heard, mut hearing) = mpsc::channel(1);
-        let mut first = Some(first);
-        let mut last = None;
+        let (mut first, mut last, mut seen) = (Some(first), None, None);
         let _watcher = watch(&self.conf_dir, heard).inspect_err(
             |error| warn!(%error, "changes of the CNI configuration are not heard, and noticed later"),
         );
         loop {
             let installation = self.clone();
-            let outcome = tokio::task::spawn_blocking(move || installation.install()).await;
+            // Never left before its end: what follows may take away what it makes.
+            let outcome = tokio::task::spawn_blocking(move || installation.install(seen)).await;
             let problem = match outcome {
-                Ok(Ok(())) => {
+                Ok(Ok(stamp)) => {
+                    seen = Some(stamp);
                     first.take();
                     None
                 }
@@ -102,29 +119,35 @@ impl Installation {
             if problem != last {
                 match &problem {
                     Some(problem) => {
-                        error!(%problem, "the CNI plugin is not in the runtime's chain; it is tried again")
+                        error!(%problem, "the CNI plugin is not in the runtime's chain; it is tried again");
                     }
                     None => info!("the CNI plugin is in the runtime's chain"),
                 }
             }
             last = problem;
-            // Both ways of waking mean the same: look again.
-            if timeout(LOOK, hearing.recv()).await.is_ok() {
-                sleep(SETTLE).await;
+            // All ways of waking but the first mean the same: look again.
+            tokio::select! {
+                _ = &mut ended => return,
+                _ = hearing.recv() => sleep(SETTLE).await,
+                () = sleep(LOOK) => {}
             }
         }
     }
 
-    /// Puts program and entry where they belong. Blocking; changes nothing where nothing differs.
-    pub fn install(&self) -> Result<(), InstallError> {
+    /// Puts program and entry where they belong. Blocking; changes nothing where nothing differs. The program is compared
+    /// unless it is the very file that was `seen` to be right.
+    pub fn install(&self, seen: Option<Stamp>) -> Result<Stamp, InstallError> {
         let target = self.bin_dir.join(NAME);
-        let program = fs::read(&self.program).map_err(at(&self.program))?;
-        if fs::read(&target).map_or(true, |installed| installed != program) {
-            fs::create_dir_all(&self.bin_dir).map_err(at(&self.bin_dir))?;
-            replace(&target, &program, 0o755).map_err(at(&target))?;
-            info!(path = %target.display(), "CNI plugin installed");
+        if seen.is_none() || Stamp::of(&target).ok() != seen {
+            let program = fs::read(&self.program).map_err(at(&self.program))?;
+            if fs::read(&target).map_or(true, |installed| installed != program) {
+                fs::create_dir_all(&self.bin_dir).map_err(at(&self.bin_dir))?;
+                replace(&target, &program, 0o755).map_err(at(&target))?;
+                info!(path = %target.display(), "CNI plugin installed");
+            }
         }
-        self.wish(&Wish::Chained(self.entry.json()))
+        self.wish(&Wish::Chained(self.entry.json()))?;
+        Stamp::of(&target).map_err(at(&target))
     }
 
     /// Takes the entry away, then the program. Blocking.
@@ -178,9 +201,12 @@ impl Installation {
     }
 }
 
-/// Hears of every change of a folder's files; more of them at once are one.
+/// Hears of every change of a folder's files; more of them at once are one. Our own looks are none.
 fn watch(folder: &Path, heard: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |_| {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| event.kind.is_access()) {
+            return;
+        }
         // Full means that a look is due anyway.
         let _ = heard.try_send(());
     })?;

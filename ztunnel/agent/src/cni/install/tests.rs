@@ -1,5 +1,7 @@
 //! The plugin on a node that is a folder.
 
+use tokio::time::timeout;
+
 use super::*;
 
 const LISTED: &str = r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp"}]}"#;
@@ -50,7 +52,7 @@ fn program_and_entry_come_and_go() {
     let installation = node.installation();
     for program in ["first", "second"] {
         fs::write(node.0.join("program"), program).unwrap();
-        installation.install().unwrap();
+        installation.install(None).unwrap();
         assert_eq!(fs::read_to_string(node.0.join("bin/ambit-cni")).unwrap(), program);
     }
     let mode = fs::metadata(node.0.join("bin/ambit-cni")).unwrap().permissions().mode();
@@ -73,7 +75,9 @@ fn program_and_entry_come_and_go() {
 async fn what_somebody_rewrites_is_chained_again() {
     let node = Node::new("watched");
     let readiness = ambit_process::readiness::Readiness::new();
-    let keeper = ambit_process::spawn::spawn("keeper", node.installation().keep(readiness.hold("cni")));
+    let (end, ended) = oneshot::channel();
+    let kept = node.installation().keep(readiness.hold("cni"), ended);
+    let keeper = ambit_process::spawn::spawn("keeper", kept);
     tokio::task::yield_now().await;
     assert!(!readiness.is_ready(), "there is nothing to chain it to yet");
     for text in [LISTED.to_owned(), LISTED.replace("ptp", "bridge")] {
@@ -88,5 +92,30 @@ async fn what_somebody_rewrites_is_chained_again() {
             .expect("chained long before the next look by the clock");
     }
     assert!(readiness.is_ready());
-    keeper.abort();
+    end.send(()).unwrap();
+    timeout(Duration::from_secs(5), keeper).await.unwrap().unwrap();
+    node.installation().remove().unwrap();
+    assert_eq!(node.configuration(), LISTED.replace("ptp", "bridge"));
+}
+
+#[test]
+fn our_own_looks_wake_nobody() {
+    let node = Node::new("looks");
+    node.configure(LISTED);
+    let (heard, mut hearing) = mpsc::channel(1);
+    let _watcher = watch(&node.0.join("conf"), heard).unwrap();
+    let installation = node.installation();
+    assert_eq!(installation.files().unwrap().len(), 1);
+    // What is heard comes in its order: had the look been heard, it would be heard before this.
+    let (told, telling) = std::sync::mpsc::channel();
+    let mut other = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let _ = told.send(event.unwrap().kind.is_access());
+    })
+    .unwrap();
+    other.watch(&node.0.join("conf"), RecursiveMode::NonRecursive).unwrap();
+    assert_eq!(installation.files().unwrap().len(), 1);
+    assert!(telling.recv_timeout(Duration::from_secs(5)).unwrap(), "a look is an event, and one of access");
+    assert!(hearing.try_recv().is_err());
+    node.configure(LISTED);
+    assert_eq!(hearing.blocking_recv(), Some(()));
 }
