@@ -112,9 +112,13 @@ pub fn about(translator: &Translator, object: &ObjectRef) -> Vec<Finding> {
 /// The findings about an object if it were applied now. It copies what translation knows, so it costs as much as there are
 /// objects.
 pub fn admitted(translator: &Translator, object: &Arc<Object>) -> Vec<Finding> {
-    let mut would_be = translator.clone();
-    would_be.apply([Change::Applied(Arc::clone(object))]);
-    about(&would_be, &object.reference())
+    applied(translator.clone(), object)
+}
+
+/// The findings about an object once it is applied to what translation knows.
+pub fn applied(mut translator: Translator, object: &Arc<Object>) -> Vec<Finding> {
+    translator.apply([Change::Applied(Arc::clone(object))]);
+    about(&translator, &object.reference())
 }
 
 /// Whether a controller made it: whoever wrote what it is made from is told there.

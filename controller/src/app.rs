@@ -1,8 +1,8 @@
 //! The controller's life: root and keys → source and translation → gRPC port → drain.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use ambit_crds::source::{Rescan, Started};
 use ambit_crds::status::StatusWriter;
@@ -19,10 +19,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::ca::authority::Authority;
-use crate::ca::keep::KeepError;
 use crate::ca::service::Certificates;
-use crate::ca::tokens::Verifier;
 use crate::gate::{Facts, Gate};
+use crate::home::{CaError, Home, Trusting};
 use crate::listen::{self, ServingError};
 use crate::objects::Change;
 use crate::outage::{self, Outages};
@@ -33,6 +32,7 @@ use crate::settings::Settings;
 use crate::snapshot::{Resources, Snapshot, WaypointResources};
 use crate::staging;
 use crate::translate::Translator;
+use crate::webhook::{Shared, Webhook, WebhookError};
 use crate::write_back::Backlog;
 use crate::xds::metrics::ServerMetrics;
 use crate::xds::server::Discovery;
@@ -56,9 +56,9 @@ const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// Why the controller does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// No root.
-    #[error("the CA's root: {0}")]
-    Root(#[from] KeepError),
+    /// Nothing to sign with.
+    #[error(transparent)]
+    Ca(#[from] CaError),
     /// No serving certificate.
     #[error("the serving certificate: {0}")]
     Serving(#[from] ServingError),
@@ -79,6 +79,9 @@ pub enum AppError {
     /// The admin port.
     #[error(transparent)]
     Admin(#[from] BindError),
+    /// The API server's questions cannot be answered.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// The server ended by itself.
     #[error("the gRPC server: {0}")]
     Grpc(#[from] tonic::transport::Error),
@@ -106,8 +109,9 @@ struct Shown {
 
 /// The translation, what it counts and what it says about objects.
 struct Translation {
-    translator: Translator,
+    translator: Shared,
     backlog: Backlog,
+    trusting: watch::Sender<Trusting>,
     outages: Outages,
     recomputed: Counter,
 }
@@ -116,21 +120,23 @@ struct Translation {
 pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
     let (metrics, readiness, quit) = (Metrics::new(), Readiness::new(), Quit::new());
     log.register(&metrics);
-    let authority =
-        Arc::new(Authority::open(&settings.ca.dir, &settings.ca.trust_domain, SystemTime::now())?);
     let facts = Facts { trust_domain: settings.ca.trust_domain.clone(), ..Facts::default() };
     let facts = Arc::new(RwLock::new(facts));
-    let gate = Arc::new(gate(&settings, facts.clone(), &metrics));
-    let Started { events, status, rescan } =
-        settings.origin.clone().open().await.map_err(AppError::Source)?;
+    let (home, started) = Home::enter(&settings).await.map_err(AppError::Source)?;
+    let Started { events, status, rescan } = started;
+    let gate = Arc::new(gate(&settings, &home, facts.clone(), &metrics));
     let (sender, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+    let (trusting, namespaces) = watch::channel(Trusting::default());
+    let translator = Translator::new(settings.names.clone()).with_classes(settings.classes);
+    let translator: Shared = Arc::new(Mutex::new(translator.with_shape(settings.shape.clone())));
     let taken = Taken::default();
     let (listed, first) = oneshot::channel();
     let pipeline = Pipeline {
-        translate: Translation::start(&settings, status, &metrics),
+        translate: Translation::start(translator.clone(), status, trusting, &metrics),
         snapshots: sender,
         facts,
         taken: taken.clone(),
+        shape: settings.shape.clone(),
         gather: settings.gather,
         listed: Some((listed, readiness.hold("the first listing"))),
     };
@@ -139,21 +145,41 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
     let proxies = shown.proxies.clone();
     let _admin = admin(&settings, Admin::new(readiness.clone(), metrics, log, quit.clone()), shown).await?;
     // Proxies are told nothing before the first listing: they keep what they hold.
-    let hold = tokio::select! {
-        _ = shutdown_or(&quit) => return Ok(()),
-        hold = first => hold.map_err(|_| AppError::SourceEnded)?,
+    let begin = async {
+        let authority = Arc::new(home.authority(&settings).await?);
+        let hold = first.await.map_err(|_| AppError::SourceEnded)?;
+        Ok::<_, AppError>((authority, hold))
     };
+    let (authority, hold) = tokio::select! {
+        _ = shutdown_or(&quit) => {
+            home.leave().await;
+            return Ok(());
+        }
+        begun = begin => begun?,
+    };
+    home.keep_up(authority.roots(), namespaces);
+    if let Some(address) = settings.webhook {
+        let webhook = Webhook::new(translator);
+        webhook.serve(address, authority.clone(), settings.ca.names.clone()).await?;
+    }
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.map_err(|cause| AppError::Listen { address: settings.listen, cause })?;
     tracing::info!(address = %settings.listen, "serving xDS and CA");
     let mesh = Mesh { gate, authority, snapshots: staged(snapshots, &proxies).await?, proxies };
-    let stop = async move {
-        let _ = shutdown_or(&quit).await;
-    };
+    let (stopping, stopped) = oneshot::channel();
     drop(hold);
+    let serving = serve(mesh, listener, &settings, async move { drop(stopped.await) });
+    let leaving = async {
+        let _ = shutdown_or(&quit).await;
+        // Another replica leads while proxies are still being sent away.
+        let _ = stopping.send(());
+        home.leave().await;
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
-        ended = serve(mesh, listener, &settings, stop) => ended,
+        ended = serving => ended,
         _ = &mut pipeline => Err(AppError::SourceEnded),
+        () = leaving => Ok(()),
     }
 }
 
@@ -204,34 +230,46 @@ pub async fn serve(
 }
 
 impl Translation {
-    fn start(settings: &Settings, status: Arc<dyn StatusWriter>, metrics: &Metrics) -> Self {
+    fn start(
+        translator: Shared,
+        status: Arc<dyn StatusWriter>,
+        trusting: watch::Sender<Trusting>,
+        metrics: &Metrics,
+    ) -> Self {
         let (backlog, recomputed) = (Backlog::default(), Counter::default());
         spawn("status", backlog.clone().run(status));
         let counter = recomputed.clone();
         let help = "Keys that changes made the controller compute again";
         metrics.with(|registry| registry.register("ambit_translate_recomputed_keys", help, counter));
-        let translator = Translator::new(settings.names.clone()).with_classes(settings.classes);
-        Self { translator, backlog, outages: Outages::register(metrics), recomputed }
+        Self { translator, backlog, trusting, outages: Outages::register(metrics), recomputed }
     }
 }
 
 impl Translate for Translation {
     fn take(&mut self, changes: Vec<Change>) -> Arc<Snapshot> {
-        let applied = self.translator.apply(changes);
+        let mut translator = self.translator.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = translator.apply(changes);
+        let (absent, census, trusting) = (translator.absent(), translator.census(), translator.trusting());
+        drop(translator);
         self.recomputed.inc_by(applied.recomputed.total() as u64);
         self.backlog.own(applied.writes.owned);
         self.backlog.report(outage::returned(&applied.writes.annotations));
         self.backlog.annotate(applied.writes.annotations);
         self.backlog.put(applied.verdicts);
-        self.outages.follow(self.translator.absent(), &self.backlog);
-        self.outages.count(self.translator.census());
+        self.outages.follow(absent, &self.backlog);
+        self.outages.count(census);
+        self.trusting.send_if_modified(|held| {
+            let changed = held.as_ref() != Some(&trusting);
+            *held = Some(trusting);
+            changed
+        });
         applied.snapshot
     }
 }
 
-fn gate(settings: &Settings, facts: Arc<RwLock<Facts>>, metrics: &Metrics) -> Gate {
+fn gate(settings: &Settings, home: &Home, facts: Arc<RwLock<Facts>>, metrics: &Metrics) -> Gate {
     Gate {
-        verifier: Verifier::new(settings.ca.keys.clone(), settings.ca.tokens.clone()),
+        vouching: home.vouching(settings),
         trusted: settings.ca.trusted.clone(),
         facts,
         metrics: ServerMetrics::register(metrics),
@@ -243,7 +281,12 @@ async fn admin(settings: &Settings, admin: Admin, shown: Shown) -> Result<Servin
     let (sync, told, config) = (shown.clone(), shown.clone(), shown);
     let rows: Vec<_> =
         settings.rows.iter().map(|row| serde_json::json!({"name": row.name, "value": row.value})).collect();
-    let addresses = Addresses { admin: vec![settings.admin], ..Addresses::default() };
+    let doors = &settings.doors;
+    let addresses = Addresses {
+        admin: vec![doors.admin],
+        metrics: Vec::from_iter(doors.metrics),
+        readiness: Vec::from_iter(doors.readiness),
+    };
     let admin =
         admin.dump("/debug/syncz", move || sync.syncz()).dump("/config_dump", move || config.config(&rows));
     let admin = admin.dump("/debug/snapshot", move || told.snapshots.borrow().dump());

@@ -4,5 +4,7 @@ pub mod authority;
 pub mod grant;
 pub mod keep;
 pub mod pods;
+pub mod reviews;
 pub mod service;
+pub mod signer;
 pub mod tokens;

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 
 use crate::ca::grant::{self, Proxy, Refused, Rules, Waypoints};
 use crate::ca::pods::Pods;
+use crate::ca::reviews::Reviews;
 use crate::ca::tokens::{Account, Caller, TokenError, Verifier};
 use crate::xds::metrics::{ServerMetrics, Service};
 
@@ -20,13 +21,22 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Gate {
     /// Verifies tokens.
-    pub verifier: Verifier,
+    pub vouching: Vouching,
     /// Accounts of node proxies.
     pub trusted: Vec<Account>,
     /// Pods, waypoints and trust domain; written by the task that reads the source.
     pub facts: Arc<RwLock<Facts>>,
     /// Counts refusals.
     pub metrics: ServerMetrics,
+}
+
+/// Who says whose a token is.
+#[derive(Debug)]
+pub enum Vouching {
+    /// The issuer's keys.
+    Keys(Verifier),
+    /// The API server.
+    Reviews(Reviews),
 }
 
 /// What the source says that identity depends on.
@@ -55,14 +65,17 @@ pub enum Turned {
 
 impl Gate {
     /// Who calls, by its token alone.
-    pub fn caller(&self, metadata: &MetadataMap) -> Result<Caller, TokenError> {
+    pub async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, TokenError> {
         let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
-        self.verifier.verify(header, SystemTime::now())
+        match &self.vouching {
+            Vouching::Keys(verifier) => verifier.verify(header, SystemTime::now()),
+            Vouching::Reviews(reviews) => reviews.verify(header, SystemTime::now()).await,
+        }
     }
 
     /// Which proxy calls.
-    pub fn proxy(&self, metadata: &MetadataMap) -> Result<Proxy, Turned> {
-        let caller = self.caller(metadata)?;
+    pub async fn proxy(&self, metadata: &MetadataMap) -> Result<Proxy, Turned> {
+        let caller = self.caller(metadata).await?;
         Ok(self.with_rules(|rules| grant::proxy(&caller, None, rules))?)
     }
 
@@ -110,11 +123,16 @@ impl Gate {
         decide(Rules { trusted: &self.trusted, waypoints, trust_domain, pods })
     }
 
-    /// Logs and counts a refusal, and makes the answer to it: the same code for every reason, as Istio's clients expect.
+    /// Logs and counts a refusal, and makes the answer to it: the same code for every reason, as Istio's clients expect; and
+    /// another one when there is none, so that they ask again.
     pub fn turn_away(&self, service: Service, why: &Turned) -> Status {
         self.metrics.refused(service, why.label());
+        let code = match why {
+            Turned::Token(TokenError::Unavailable(_)) => Code::Unavailable,
+            _ => Code::Unauthenticated,
+        };
         tracing::warn!(service = ?service, reason = why.label(), why = %why, "refused");
-        Status::new(Code::Unauthenticated, why.public())
+        Status::new(code, why.public())
     }
 }
 
@@ -147,7 +165,7 @@ mod tests {
     fn gate() -> Gate {
         let expected = Expected { issuer: "us".to_owned(), audience: "istio-ca".to_owned() };
         Gate {
-            verifier: Verifier::new(PathBuf::from("unused"), expected),
+            vouching: Vouching::Keys(Verifier::new(PathBuf::from("unused"), expected)),
             trusted: vec![Account { namespace: "mesh".to_owned(), name: "ztunnel".to_owned() }],
             facts: Arc::default(),
             metrics: ServerMetrics::default(),

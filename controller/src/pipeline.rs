@@ -14,7 +14,7 @@ use crate::ca::pods::{Phase, PodFact};
 use crate::gate::Facts;
 use crate::objects::{Change, Inbox};
 use crate::snapshot::Snapshot;
-use crate::translate::replica_of;
+use crate::translate::Shape;
 
 /// A batch is closed when it has grown to this, so that a flood is told in parts.
 const MAX_BATCH: usize = 10_000;
@@ -41,6 +41,8 @@ pub struct Pipeline<T> {
     pub facts: Arc<RwLock<Facts>>,
     /// How far the source has been taken.
     pub taken: Taken,
+    /// What waypoints are, so that replicas are told from others.
+    pub shape: Shape,
     /// How long changes are gathered.
     pub gather: Duration,
     /// Where the hold on readiness goes when the first listing is translated.
@@ -152,7 +154,7 @@ impl<T: Translate> Pipeline<T> {
                         uid: pod.meta.uid.clone(),
                         service_account: pod.service_account().to_owned(),
                         node: pod.spec.node_name.clone(),
-                        waypoint: replica_of(pod).map(|gateway| gateway.name),
+                        waypoint: self.shape.replica_of(pod).map(|gateway| gateway.name),
                         phase: if pod.is_terminal() { Phase::Terminal } else { Phase::Live },
                     }),
                     Object::MeshConfig(mesh) => facts.trust_domain = mesh.spec.trust_domain.clone(),
@@ -223,6 +225,7 @@ mod tests {
             snapshots,
             facts: Arc::clone(&facts),
             taken: taken.clone(),
+            shape: Shape::default(),
             gather: Duration::from_millis(1),
             listed: Some((listed, Readiness::new().hold("listing"))),
         };

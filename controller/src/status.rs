@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::ObjectRef;
-use ambit_crds::status::{Condition, ConditionStatus};
+use ambit_crds::status::{Condition, ConditionStatus, Details};
 
 /// The conditions of one object; none removes those that were there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Verdict {
     pub object: ObjectRef,
     /// Its conditions.
     pub conditions: Vec<Condition>,
+    /// What its status says besides.
+    pub details: Details,
 }
 
 /// Which of the pods an object concerns are in the mesh.

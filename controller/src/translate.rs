@@ -22,6 +22,7 @@ mod ports;
 pub(crate) mod record;
 pub(crate) mod routes;
 pub(crate) mod service;
+mod shape;
 pub(crate) mod state;
 mod verdicts;
 mod waypoints;
@@ -30,13 +31,15 @@ mod workload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ambit_crds::enrolment::DATAPLANE_MODE;
 use ambit_crds::meta::ObjectRef;
-use ambit_crds::status::Condition;
+use ambit_crds::namespace::Namespace;
+use ambit_crds::status::{Condition, Details};
 
 pub use attach::Census;
-pub(crate) use gateways::replica_of;
 pub use gateways::{Classes, DOWN, PROGRAMMED};
 pub use names::Names;
+pub use shape::Shape;
 
 pub use crate::objects::Change;
 use crate::objects::{Before, Key, Objects};
@@ -51,7 +54,7 @@ use state::State;
 #[derive(Clone, Debug)]
 pub struct Translator {
     state: State,
-    verdicts: BTreeMap<ObjectRef, Vec<Condition>>,
+    verdicts: BTreeMap<ObjectRef, (Vec<Condition>, Details)>,
 }
 
 /// What a batch of changes came to.
@@ -112,6 +115,12 @@ impl Translator {
         self
     }
 
+    /// Deploys waypoints of this shape.
+    pub fn with_shape(mut self, shape: Shape) -> Self {
+        self.state.shape = shape;
+        self
+    }
+
     /// What translation computed.
     pub(crate) fn state(&self) -> &State {
         &self.state
@@ -119,12 +128,23 @@ impl Translator {
 
     /// The conditions of one object.
     pub(crate) fn conditions(&self, object: &ObjectRef) -> &[Condition] {
-        self.verdicts.get(object).map_or(&[], Vec::as_slice)
+        self.verdicts.get(object).map_or(&[], |(conditions, _)| conditions)
     }
 
     /// Waypoints that were ready once, are not any more, and wait for somebody to say for how long.
     pub fn absent(&self) -> BTreeSet<Key> {
         self.state.absent()
+    }
+
+    /// The namespaces whose pods need the mesh's roots: those that ask for the mesh, and those with a Gateway of ours.
+    pub fn trusting(&self) -> BTreeSet<String> {
+        let objects = self.state.objects.all::<Namespace>();
+        let asking = objects.filter(|(_, one)| one.meta.label(DATAPLANE_MODE) == Some("ambient"));
+        let accepted = self.state.gateways.iter().filter(|(_, one)| one.waypoint().is_some());
+        asking
+            .map(|(key, _)| key.name.clone())
+            .chain(accepted.map(|(key, _)| key.namespace.clone()))
+            .collect()
     }
 
     /// How waypoints are, all in all.
@@ -156,19 +176,25 @@ impl Translator {
     /// The conditions of every object that has any.
     pub fn verdicts(&self) -> Vec<Verdict> {
         let all = self.verdicts.iter();
-        all.map(|(object, conditions)| Verdict { object: object.clone(), conditions: conditions.clone() })
-            .collect()
+        all.map(|(object, said)| {
+            let (conditions, details) = said.clone();
+            Verdict { object: object.clone(), conditions, details }
+        })
+        .collect()
     }
 
     /// Judges an object; a verdict if that differs from before. One that is gone has no conditions, and that is told
     /// too: a later object of its name must not inherit them.
     fn judge(&mut self, object: ObjectRef) -> Option<Verdict> {
-        let conditions = self.state.judge(&object).unwrap_or_default();
-        let before = match conditions.is_empty() {
+        let said = self.state.judge(&object).map(|said| (said, self.state.details(&object))).unwrap_or_default();
+        let before = match said.0.is_empty() {
             true => self.verdicts.remove(&object),
-            false => self.verdicts.insert(object.clone(), conditions.clone()),
+            false => self.verdicts.insert(object.clone(), said.clone()),
         };
-        (before.unwrap_or_default() != conditions).then_some(Verdict { object, conditions })
+        (before.unwrap_or_default() != said).then(|| {
+            let (conditions, details) = said;
+            Verdict { object, conditions, details }
+        })
     }
 
     /// Forgets what was computed and marks everything; gives back the old snapshot.
@@ -176,8 +202,8 @@ impl Translator {
         let objects = std::mem::take(&mut self.state.objects);
         let changes = objects.changes();
         let new = State::new(self.state.names.clone(), objects);
-        let classes = self.state.classes;
-        let old = std::mem::replace(&mut self.state, State { classes, ..new });
+        let (classes, shape) = (self.state.classes, self.state.shape.clone());
+        let old = std::mem::replace(&mut self.state, State { classes, shape, ..new });
         self.state.snapshot.generation = old.snapshot.generation;
         for change in &changes {
             dirty.mark(change, &Before::default(), &mut self.state);

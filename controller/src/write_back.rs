@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ambit_crds::meta::ObjectRef;
-use ambit_crds::status::{Condition, Event, StatusWriter};
+use ambit_crds::status::{Condition, Details, Event, StatusWriter};
 use ambit_process::backoff::Backoff;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -47,7 +47,7 @@ enum Place {
 #[derive(Clone, Debug)]
 enum Entry {
     Own(Option<Arc<Value>>),
-    Conditions(Vec<Condition>),
+    Conditions(Vec<Condition>, Details),
     Annotation(Option<String>),
     Event(Event),
 }
@@ -75,8 +75,9 @@ pub struct Owned {
 impl Backlog {
     /// Puts verdicts in line, each instead of an older one of the same object.
     pub fn put(&self, verdicts: Vec<Verdict>) {
-        let entry =
-            |verdict: Verdict| (Place::Conditions(verdict.object), Entry::Conditions(verdict.conditions));
+        let entry = |verdict: Verdict| {
+            (Place::Conditions(verdict.object), Entry::Conditions(verdict.conditions, verdict.details))
+        };
         self.extend(verdicts.into_iter().map(entry).collect());
     }
 
@@ -164,7 +165,9 @@ impl Place {
 fn write(writer: &dyn StatusWriter, place: &Place, entry: &Entry) -> io::Result<()> {
     match (place, entry) {
         (Place::Own(object), Entry::Own(manifest)) => writer.own(object, manifest.as_deref()),
-        (Place::Conditions(object), Entry::Conditions(conditions)) => writer.conditions(object, conditions),
+        (Place::Conditions(object), Entry::Conditions(conditions, details)) => {
+            writer.status(object, conditions, details)
+        }
         (Place::Event(..), Entry::Event(event)) => writer.event(event),
         (Place::Annotation(object, key), Entry::Annotation(value)) => {
             match writer.annotate(object, key, value.as_deref()) {
@@ -219,7 +222,8 @@ mod tests {
             observed_generation: 0,
         };
         let object = ObjectRef::new(Kind::AuthorizationPolicy, "shop", name);
-        Verdict { object, conditions: reasons.iter().map(condition).collect() }
+        let conditions = reasons.iter().map(condition).collect();
+        Verdict { object, conditions, details: Details::None }
     }
 
     #[tokio::test]

@@ -11,6 +11,9 @@ use crate::gateway_api::{LocalObject, SecretObject};
 use crate::meta::{LabelSelector, Map, ObjectMeta};
 use crate::value;
 
+/// On what a controller has made for a Gateway: which controller.
+pub const MANAGED: &str = "gateway.istio.io/managed";
+
 /// A Gateway.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gateway {

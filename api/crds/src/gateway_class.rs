@@ -4,6 +4,9 @@ use serde::Deserialize;
 
 use crate::meta::ObjectMeta;
 
+/// The controller of the classes that Ambit serves, and our name in statuses of routes.
+pub const CONTROLLER_NAME: &str = "ambit.mesh/controller";
+
 /// A GatewayClass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayClass {

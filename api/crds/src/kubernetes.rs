@@ -9,7 +9,11 @@ mod discovery;
 mod follow;
 pub mod lease;
 mod own;
+pub mod roots;
+pub mod secrets;
 mod store;
+pub mod tokens;
+pub mod upkeep;
 mod writer;
 
 use std::io;
@@ -22,6 +26,8 @@ use tokio::sync::{mpsc, watch};
 
 pub use kube;
 
+pub(crate) use crate::gateway::MANAGED;
+pub(crate) use crate::gateway_class::CONTROLLER_NAME;
 use crate::kind::{Kind, Standing};
 use crate::origin::View;
 use crate::source::{Rescan, Source, SourceEvent, Started};
@@ -29,12 +35,6 @@ use discovery::Served;
 use follow::Follower;
 use store::{Store, Told};
 use writer::{Known, Writer};
-
-/// Our name in statuses of routes.
-pub(crate) const CONTROLLER_NAME: &str = "ambit.mesh/controller";
-
-/// The label of objects that a controller has made for a Gateway; its value names the controller.
-pub(crate) const MANAGED: &str = "gateway.istio.io/managed";
 
 /// How many events wait for a slow reader before the source waits too.
 const CHANNEL: usize = 1024;

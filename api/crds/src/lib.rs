@@ -31,6 +31,7 @@ pub mod peer_authentication;
 pub mod pod;
 pub mod read;
 pub mod reference_grant;
+pub mod review;
 pub mod schema;
 pub mod service;
 pub mod service_account;

@@ -31,7 +31,7 @@ pub enum Origin {
     Kubernetes {
         /// What is read of it.
         view: View,
-        /// By which lease a writer is chosen; without one, whoever has something writes.
+        /// By which lease a writer is chosen among replicas.
         lease: Option<Terms>,
     },
 }
@@ -79,15 +79,24 @@ impl Origin {
         Self::Directories(DirectorySource::default())
     }
 
-    /// Begins to read. Must be called within a runtime.
+    /// The namespace that the program runs in, if objects come from a cluster.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Directories(_) => None,
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes { lease, .. } => lease.as_ref().map(|terms| terms.namespace.as_str()),
+        }
+    }
+
+    /// Begins to read. Must be called within a runtime. It takes part in no choice of a leader: who has a lease to lead by begins
+    /// with [`crate::kubernetes::lease::lead`].
     pub async fn open(self) -> io::Result<Started> {
         match self {
             Self::Directories(source) => Box::new(source).start(),
             #[cfg(feature = "kubernetes")]
-            Self::Kubernetes { view, lease } => {
+            Self::Kubernetes { view, .. } => {
                 let client = kubernetes::client().await?;
-                let leading = lease.map(|terms| kubernetes::lease::lead(client.clone(), terms));
-                Box::new(kubernetes::KubernetesSource::new(client, view, leading)).start()
+                Box::new(kubernetes::KubernetesSource::new(client, view, None)).start()
             }
         }
     }

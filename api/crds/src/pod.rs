@@ -1,8 +1,10 @@
 //! Pod: the unit that is enrolled, named and reached.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::meta::{Map, ObjectMeta};
 
@@ -39,6 +41,9 @@ pub struct PodSpec {
     pub node_selector: Map,
     /// Seconds between SIGTERM and SIGKILL.
     pub termination_grace_period_seconds: Option<u64>,
+    /// All of it, kept of what a controller has made for a Gateway: there every field counts.
+    #[serde(skip)]
+    pub as_written: Option<Arc<Value>>,
 }
 
 /// One container.

@@ -114,6 +114,28 @@ pub fn objects(text: &str) -> Vec<Arc<Object>> {
     valid.collect()
 }
 
+/// What became of one object that somebody else has parsed.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// It, if it is valid and of a kind that is read.
+    pub object: Option<Arc<Object>>,
+    /// What is to be said of it.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads one object in JSON.
+pub fn of_json(json: serde_json::Value) -> Read {
+    let place = Place { file: "".into(), order: Order::default() };
+    let Item { outcome, note, .. } = read_node(&Node::from(json), &place);
+    let (object, fault) = match outcome {
+        Outcome::Valid(object) => (Some(object), None),
+        Outcome::Bad(invalid) => (None, Some(invalid.fault)),
+        Outcome::Unidentified(fault) => (None, Some(*fault)),
+        Outcome::Tombstone(_) | Outcome::Skipped => (None, None),
+    };
+    Read { object, faults: fault.into_iter().chain(note).collect() }
+}
+
 /// Reads one object.
 pub(crate) fn read_node(node: &Node, place: &Place) -> Item {
     let (outcome, note) = match identify(node, place) {

@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
 use super::grant::Granted;
 use super::keep::{BACKDATED, KeepError, Root};
+use super::signer::Signer;
 
 /// Longest validity of a leaf, and the validity where none is asked for.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 3_600);
@@ -26,12 +27,8 @@ const MAX_CSR_BYTES: usize = 16 << 10;
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const PRIME256V1: &str = "1.2.840.10045.3.1.7";
 
-/// Signs with our root.
-pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    roots: String,
-    not_after: SystemTime,
-}
+/// Signs with our key.
+pub struct Authority(Signer);
 
 /// A server certificate of our own, with its key.
 pub struct Serving {
@@ -66,8 +63,8 @@ pub enum SignError {
     /// It wants to be an authority.
     #[error("the certificate request asks for a CA certificate")]
     Authority,
-    /// Our root is at its end.
-    #[error("the root certificate has expired")]
+    /// What we sign with is at its end.
+    #[error("the CA's certificate has expired")]
     RootExpired,
     /// The signature could not be made.
     #[error("cannot sign: {0}")]
@@ -91,7 +88,7 @@ impl SignError {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authority(until {:?})", self.not_after)
+        write!(f, "Authority(until {:?})", self.0.not_after)
     }
 }
 
@@ -101,15 +98,20 @@ impl Authority {
         let root = Root::load_or_create(dir, trust_domain, now)?;
         let issuer = Issuer::from_ca_cert_der(&root.der, root.key)
             .map_err(|cause| KeepError::Unusable { path: dir.to_owned(), cause: cause.to_string() })?;
-        Ok(Self { issuer, roots: root.pem, not_after: root.not_after })
+        Ok(Self::new(Signer { issuer, chain: Vec::new(), roots: root.pem, not_after: root.not_after }))
+    }
+
+    /// With a key from elsewhere.
+    pub fn new(signer: Signer) -> Self {
+        Self(signer)
     }
 
     /// All roots, PEM.
     pub fn roots(&self) -> &str {
-        &self.roots
+        &self.0.roots
     }
 
-    /// Signs a leaf for what was granted: leaf first, all roots last.
+    /// Signs a leaf for what was granted: leaf first, then what leads to the roots, all roots last.
     pub fn sign(
         &self,
         csr: &str,
@@ -136,7 +138,8 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let until = ttl.filter(|ttl| !ttl.is_zero()).unwrap_or(MAX_TTL).min(MAX_TTL);
         let leaf = self.issue(params, &request.public_key, now, until)?;
-        Ok(vec![leaf, self.roots.clone()])
+        let chain = self.0.chain.iter().cloned();
+        Ok(std::iter::once(leaf).chain(chain).chain([self.0.roots.clone()]).collect())
     }
 
     /// A certificate and key for our own port.
@@ -147,7 +150,7 @@ impl Authority {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "Ambit controller");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = self.issue(params, &key, now, MAX_TTL)?;
+        let certificate = self.issue(params, &key, now, MAX_TTL)? + &self.0.chain.concat();
         Ok(Serving { certificate, key: key.serialize_pem(), renew_at: now + MAX_TTL / 2 })
     }
 
@@ -159,7 +162,7 @@ impl Authority {
         now: SystemTime,
         ttl: Duration,
     ) -> Result<String, SignError> {
-        if self.not_after <= now {
+        if self.0.not_after <= now {
             return Err(SignError::RootExpired);
         }
         params.is_ca = IsCa::ExplicitNoCa;
@@ -167,9 +170,9 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial());
         params.not_before = (now - BACKDATED).into();
-        params.not_after = (now + ttl).min(self.not_after).into();
+        params.not_after = (now + ttl).min(self.0.not_after).into();
         let signed =
-            params.signed_by(key, &self.issuer).map_err(|cause| SignError::Failed(cause.to_string()))?;
+            params.signed_by(key, &self.0.issuer).map_err(|cause| SignError::Failed(cause.to_string()))?;
         Ok(signed.pem())
     }
 }

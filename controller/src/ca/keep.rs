@@ -136,7 +136,12 @@ fn check(pem: String, pair: KeyPair, certificate: &Path, key: &Path) -> Result<R
     Ok(Root { key: pair, pem, der, not_after })
 }
 
-fn self_signed(key: &KeyPair, trust_domain: &TrustDomain, now: SystemTime) -> Result<String, rcgen::Error> {
+/// A new root's certificate, PEM.
+pub(crate) fn self_signed(
+    key: &KeyPair,
+    trust_domain: &TrustDomain,
+    now: SystemTime,
+) -> Result<String, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, trust_domain.as_str());

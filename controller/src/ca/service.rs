@@ -66,7 +66,7 @@ impl IstioCertificateService for Certificates {
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let refuse = |why: Turned| self.gate.turn_away(Service::Certificates, &why);
-        let proxy = self.gate.proxy(request.metadata()).map_err(refuse)?;
+        let proxy = self.gate.proxy(request.metadata()).await.map_err(refuse)?;
         let asked = asked(request.get_ref());
         let granted = self.granted(&proxy, asked.as_ref()).await.map_err(|why| refuse(why.into()))?;
         let ttl = u64::try_from(request.get_ref().validity_duration).ok().map(Duration::from_secs);

@@ -104,6 +104,31 @@ pub(crate) fn gateway(outcome: &GatewayOutcome) -> Vec<Condition> {
     }
 }
 
+/// Conditions of a listener. `fault` says what is wrong with it, `strange` which kind of routes it asks for in vain.
+pub(crate) fn listener(
+    fault: Option<(&'static str, String)>,
+    strange: Option<String>,
+    is_served: bool,
+) -> Vec<Condition> {
+    let resolved = match strange {
+        None => yes("ResolvedRefs", "ResolvedRefs", "everything that it refers to is there".to_owned()),
+        Some(kind) => {
+            let message = format!("allowedRoutes.kinds: {kind} is not served; use HTTPRoute or GRPCRoute");
+            no("ResolvedRefs", "InvalidRouteKinds", message)
+        }
+    };
+    let calm = no("Conflicted", "NoConflicts", "no other listener is in its way".to_owned());
+    if let Some((reason, message)) = fault {
+        let programmed = no("Programmed", "Invalid", "nothing listens".to_owned());
+        return vec![no("Accepted", reason, message), programmed, resolved, calm];
+    }
+    let programmed = match is_served {
+        true => yes("Programmed", "Programmed", "it is served".to_owned()),
+        false => no("Programmed", "Pending", "see the Gateway's own condition".to_owned()),
+    };
+    vec![yes("Accepted", "Accepted", "it is as its class asks".to_owned()), programmed, resolved, calm]
+}
+
 /// Conditions of a class whose Gateways are ours.
 pub(crate) fn class() -> Vec<Condition> {
     vec![yes("Accepted", "Accepted", "Ambit serves Gateways of this class".to_owned())]

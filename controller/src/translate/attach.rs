@@ -40,7 +40,8 @@ pub struct Census {
 impl State {
     /// What bindings are read from.
     pub(crate) fn labels(&self) -> Labels<'_> {
-        Labels { objects: &self.objects, gateways: &self.gateways, autos: &self.autos }
+        let Self { objects, gateways, autos, shape, .. } = self;
+        Labels { objects, gateways, autos, shape }
     }
 
     /// Brings Gateways up to date and marks what they stand before; what is to be noted on them.
@@ -48,7 +49,7 @@ impl State {
         self.refresh_autos(dirty);
         let mut notes = Vec::new();
         for key in dirty.gateways.clone() {
-            let new = gateways::standing(&key, &self.objects, &self.mesh, self.classes);
+            let new = gateways::standing(&key, self);
             notes.extend(
                 new.as_ref().and_then(Standing::waypoint).into_iter().flat_map(|one| note(&key, one)),
             );

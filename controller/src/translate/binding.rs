@@ -9,8 +9,9 @@ use ambit_crds::service::Service;
 
 use super::authorization::Waypoints;
 use super::auto::Autos;
-use super::gateways::{Gateways, MANAGED, Standing, Waypoint, replica_of};
+use super::gateways::{Gateways, MANAGED, Standing, Waypoint};
 use super::members::Membership;
+use super::shape::Shape;
 use crate::objects::{Key, Objects};
 
 /// On a namespace, a Service or a pod: the name of the waypoint.
@@ -27,6 +28,7 @@ pub(crate) struct Labels<'a> {
     pub(crate) objects: &'a Objects,
     pub(crate) gateways: &'a Gateways,
     pub(crate) autos: &'a Autos,
+    pub(crate) shape: &'a Shape,
 }
 
 /// One waypoint that an object names.
@@ -97,7 +99,7 @@ impl<'a> Labels<'a> {
 
     /// Of traffic to a pod's own address: the label on the pod, else one on its namespace that means such traffic.
     pub(crate) fn pod(&self, pod: &Pod) -> Option<Link<'a>> {
-        if replica_of(pod).is_some() {
+        if self.shape.replica_of(pod).is_some() {
             return None;
         }
         let (gateway, says) = self.primary(&pod.meta)?;
@@ -109,7 +111,7 @@ impl<'a> Labels<'a> {
 
     /// WP of a pod: those that a label on its namespace, on itself, or on a Service before it names.
     pub(crate) fn before(&self, pod: &Pod, members: &[Membership]) -> Waypoints {
-        if replica_of(pod).is_some() {
+        if self.shape.replica_of(pod).is_some() {
             return Waypoints::new();
         }
         let namespace = &pod.meta.namespace;

@@ -13,7 +13,7 @@ use ambit_crds::service::Service;
 
 use super::record::pods_of;
 use super::state::State;
-use super::{gateways, index, levels, routes};
+use super::{index, levels, routes, shape};
 use crate::objects::{Before, Change, Key, Typed};
 
 /// Keys that must be computed again.
@@ -67,7 +67,7 @@ impl Dirty {
             Kind::Node => self.pods.extend(state.on_node.get(&key.name).into_iter().flatten().cloned()),
             Kind::Pod => {
                 let (old, new) = (previous::<Pod>(before), state.objects.get::<Pod>(&key));
-                self.gateways.extend(old.into_iter().chain(new).filter_map(gateways::replica_of));
+                self.gateways.extend(old.into_iter().chain(new).filter_map(shape::claimed));
                 if old.map(|pod| &pod.meta.labels) != new.map(|pod| &pod.meta.labels) {
                     self.relabelled.insert(key.clone());
                 }

@@ -3,24 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ambit_api::identity::Identity;
+use ambit_crds::gateway_class::{CONTROLLER_NAME, GatewayClass};
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::{LabelSelector, ObjectMeta, ObjectRef};
 use ambit_crds::namespace::Namespace;
 use ambit_crds::object::Object;
 use ambit_crds::pod::Pod;
 
-use super::record::Mesh;
+use super::state::State;
 use crate::objects::{Key, Objects};
 
 mod read;
 
-pub(crate) use read::Asked;
+pub(crate) use read::{Asked, listener_fault};
 use read::Door;
 
 /// Where a waypoint takes HBONE.
 pub(crate) const PORT: u16 = 15008;
-/// On everything we deploy, and on nothing else: which controller owns it.
-pub(crate) const MANAGED: &str = "gateway.istio.io/managed";
+pub(crate) use ambit_crds::gateway::MANAGED;
 /// That controller.
 pub(crate) const CONTROLLER: &str = "ambit.mesh-waypoint-controller";
 /// On what is deployed for a Gateway: the Gateway's name.
@@ -36,6 +36,9 @@ pub const DOWN: &str = "ambit.mesh/waypoint-down";
 
 /// The class of gateways that take plain HTTP for whoever comes.
 pub(crate) const PLAIN: &str = "ambit";
+
+/// The class of Istio's waypoints.
+const ISTIO: &str = "istio-waypoint";
 
 /// The classes of Gateways that are ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +130,7 @@ impl Classes {
     }
 
     fn all(self) -> impl Iterator<Item = &'static str> {
-        ["ambit-waypoint", PLAIN].into_iter().chain(self.istio.then_some("istio-waypoint"))
+        ["ambit-waypoint", PLAIN].into_iter().chain(self.istio.then_some(ISTIO))
     }
 }
 
@@ -190,16 +193,27 @@ impl Standing {
     }
 }
 
+impl State {
+    /// Whether Gateways of a class are ours: it is one of those we know, and nobody else's by its own word. Istio's we take as
+    /// its installation left it.
+    pub(crate) fn serves_class(&self, class: &str) -> bool {
+        let object = self.objects.get::<GatewayClass>(&Key::new("", class));
+        let is_ours = |one: &GatewayClass| one.spec.controller_name == CONTROLLER_NAME || class == ISTIO;
+        self.classes.contain(class) && object.is_none_or(is_ours)
+    }
+}
+
 /// What a Gateway is to us; `None` if it asks nothing of us.
-pub(crate) fn standing(key: &Key, objects: &Objects, mesh: &Mesh, classes: Classes) -> Option<Standing> {
-    let asked = Asked::find(objects, key).filter(|asked| classes.contain(asked.class()))?;
-    Some(match accept(key, &asked, objects, mesh) {
+pub(crate) fn standing(key: &Key, state: &State) -> Option<Standing> {
+    let asked = Asked::find(&state.objects, key).filter(|asked| state.serves_class(asked.class()))?;
+    Some(match accept(key, &asked, state) {
         Ok(waypoint) => Standing::Accepted(waypoint),
         Err(refusal) => Standing::Refused(refusal),
     })
 }
 
-fn accept(key: &Key, asked: &Asked<'_>, objects: &Objects, mesh: &Mesh) -> Result<Waypoint, Refusal> {
+fn accept(key: &Key, asked: &Asked<'_>, state: &State) -> Result<Waypoint, Refusal> {
+    let State { objects, mesh, .. } = state;
     if !asked.gateway.spec.addresses.is_empty() {
         return Err(Refusal::Addresses);
     }
@@ -229,7 +243,7 @@ fn accept(key: &Key, asked: &Asked<'_>, objects: &Objects, mesh: &Mesh) -> Resul
         serves,
         admits,
         plain,
-        readiness: readiness(key, asked.meta(), objects),
+        readiness: readiness(key, asked.meta(), state),
     })
 }
 
@@ -250,22 +264,15 @@ pub(crate) fn is_left_over(object: &Object) -> bool {
             .is_some_and(|owner| owner.kind == Kind::Gateway.name() && owner.name == meta.name)
 }
 
-fn readiness(key: &Key, gateway: &ObjectMeta, objects: &Objects) -> Readiness {
-    let mut replicas =
-        objects.within::<Pod>(&key.namespace).filter(|(_, pod)| replica_of(pod).as_ref() == Some(key));
+fn readiness(key: &Key, gateway: &ObjectMeta, state: &State) -> Readiness {
+    let pods = state.objects.within::<Pod>(&key.namespace);
+    let mut replicas = pods.filter(|(_, pod)| state.shape.replica_of(pod).as_ref() == Some(key));
     Readiness {
         ready: replicas
             .any(|(_, pod)| super::workload::is_present(pod) && pod.is_ready() && !pod.meta.is_terminating()),
         programmed: gateway.annotation(PROGRAMMED).is_some(),
         down: gateway.annotation(DOWN).is_some(),
     }
-}
-
-/// The Gateway that a pod is a replica of: labelled like one, under its account, and as we deploy it (policy.md rule 2).
-pub(crate) fn replica_of(pod: &Pod) -> Option<Key> {
-    let name = pod.meta.label(GATEWAY_NAME)?;
-    let is_labelled = pod.meta.label(MANAGED) == Some(CONTROLLER) && pod.service_account() == name;
-    (is_labelled && super::owned::is_as_deployed(pod)).then(|| Key::new(&pod.meta.namespace, name))
 }
 
 /// All waypoints, and Gateways that asked to be one.

@@ -8,28 +8,16 @@ use ambit_crds::gateway::Gateway;
 use ambit_crds::kind::Kind;
 use ambit_crds::meta::ObjectRef;
 use ambit_crds::object::Object;
-use ambit_crds::pod::Pod;
 use serde_json::{Map, Value, json};
 
 use super::gateways::{
     CONTROLLER, GATEWAY_CLASS, GATEWAY_NAME, MANAGED, PORT, Standing, Waypoint, is_left_over,
 };
+use super::shape::{Deployed, METRICS_PORT, STATUS_PORT};
 use super::state::State;
 use crate::objects::Key;
 use crate::write_back::Owned;
 
-/// What a waypoint's container runs.
-const IMAGE: &str = "ambit/waypoint";
-/// As which user and group.
-const USER: u32 = 1337;
-/// Where a waypoint says that it is ready.
-const STATUS_PORT: u16 = 15021;
-/// How often a replica is asked whether it is ready, in seconds, and after how many failures in a row it counts as not: one
-/// that hangs gets no new connections four seconds later.
-const READINESS: (u32, u32) = (2, 2);
-/// Until it was ready once it is asked every second; it is started anew when it was not for ten minutes, since without a
-/// controller it cannot be, and starting anew brings none.
-const STARTUP: (u32, u32) = (1, 600);
 /// On a Gateway (or among its `infrastructure` annotations): which replicas callers choose. They prefer those of their own
 /// zone unless it says otherwise.
 const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
@@ -70,12 +58,9 @@ impl State {
             wanted.insert(ObjectRef::new(Kind::Gateway, &key.namespace, &key.name), Arc::new(automatic(key)));
         }
         if let (Some(gateway), Some(Standing::Accepted(waypoint))) = (gateway, self.gateways.get(key)) {
-            let replicas = self.objects.any(&ObjectRef::new(Kind::Deployment, &key.namespace, &key.name));
-            let replicas = match replicas {
-                Some(Object::Deployment(set)) => set.spec.replicas,
-                _ => 1,
-            };
-            for (kind, manifest) in deployed(key, gateway, waypoint, replicas) {
+            let trust_domain = self.mesh.domains.own.as_str();
+            let of = Deployed { key, trust_domain, names: &self.names, plain: &waypoint.plain };
+            for (kind, manifest) in deployed(gateway, waypoint, &of, self.shape.spec(&of)) {
                 wanted.insert(ObjectRef::new(kind, &key.namespace, &key.name), Arc::new(manifest));
             }
         }
@@ -108,7 +93,8 @@ fn automatic(key: &Key) -> Value {
     })
 }
 
-fn deployed(key: &Key, gateway: &Gateway, waypoint: &Waypoint, replicas: u32) -> [(Kind, Value); 3] {
+fn deployed(gateway: &Gateway, waypoint: &Waypoint, of: &Deployed<'_>, spec: Value) -> [(Kind, Value); 3] {
+    let key = of.key;
     let mut labels = copied(gateway, |one| &one.labels, &gateway.meta.labels);
     let annotations = copied(gateway, |one| &one.annotations, &gateway.meta.annotations);
     for (name, value) in [(GATEWAY_NAME, &*key.name), (GATEWAY_CLASS, &waypoint.class), (MANAGED, CONTROLLER)]
@@ -137,13 +123,10 @@ fn deployed(key: &Key, gateway: &Gateway, waypoint: &Waypoint, replicas: u32) ->
     if !annotations.contains_key(TRAFFIC_DISTRIBUTION) {
         service["spec"]["trafficDistribution"] = "PreferClose".into();
     }
+    // How many replicas there are is its users' to say.
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-        "spec": {
-            "replicas": replicas,
-            "selector": { "matchLabels": selector },
-            "template": template(key, labels, annotations),
-        },
+        "spec": { "selector": { "matchLabels": selector }, "template": template(key, labels, annotations, spec) },
     });
     [(Kind::ServiceAccount, account), (Kind::Deployment, deployment), (Kind::Service, service)]
 }
@@ -159,7 +142,12 @@ fn ports(waypoint: &Waypoint) -> Vec<Value> {
     ports
 }
 
-fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<String, Value>) -> Value {
+fn template(
+    key: &Key,
+    mut labels: Map<String, Value>,
+    mut annotations: Map<String, Value>,
+    spec: Value,
+) -> Value {
     for (name, value) in [
         ("sidecar.istio.io/inject", "false"),
         ("istio.io/dataplane-mode", "none"),
@@ -170,52 +158,12 @@ fn template(key: &Key, mut labels: Map<String, Value>, mut annotations: Map<Stri
     }
     for (name, value) in [
         ("prometheus.io/scrape", "true"),
-        ("prometheus.io/port", "15020"),
+        ("prometheus.io/port", &METRICS_PORT.to_string()),
         ("prometheus.io/path", "/stats/prometheus"),
     ] {
         annotations.insert(name.to_owned(), value.into());
     }
-    let probe = |(period, failures): (u32, u32)| {
-        let get = json!({ "path": "/healthz/ready", "port": STATUS_PORT });
-        json!({ "httpGet": get, "periodSeconds": period, "failureThreshold": failures })
-    };
-    json!({
-        "metadata": { "labels": labels, "annotations": annotations },
-        "spec": {
-            "serviceAccountName": key.name,
-            "containers": [{
-                "name": "waypoint",
-                "image": IMAGE,
-                "ports": [
-                    { "name": "metrics", "containerPort": 15020, "protocol": "TCP" },
-                    { "name": "status-port", "containerPort": STATUS_PORT, "protocol": "TCP" },
-                    { "name": "mesh", "containerPort": PORT, "protocol": "TCP" },
-                ],
-                "startupProbe": probe(STARTUP),
-                "readinessProbe": probe(READINESS),
-                "securityContext": {
-                    "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
-                    "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
-                },
-            }],
-        },
-    })
-}
-
-/// Whether a pod is one that the template makes, as far as that decides what runs in it: labels and an account alone would
-/// let everybody who may create pods be the waypoint.
-pub(crate) fn is_as_deployed(pod: &Pod) -> bool {
-    let [container] = pod.spec.containers.as_slice() else { return false };
-    let is_ours = pod.meta.owner.as_ref().is_some_and(|owner| owner.controller && owner.kind == "ReplicaSet");
-    let user = container.security_context.as_ref().and_then(|context| context.run_as_user);
-    is_ours
-        && container.image == IMAGE
-        && container.command.is_empty()
-        && container.args.is_empty()
-        && container.env.is_empty()
-        && user == Some(USER)
-        && pod.spec.init_containers.is_empty()
-        && !pod.spec.host_network
+    json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec })
 }
 
 /// What `infrastructure` says; where it is not written, what the Gateway itself carries.
@@ -240,6 +188,8 @@ mod tests {
     use ambit_api::identity::{Identity, TrustDomain};
 
     use super::*;
+    use crate::translate::names::Names;
+    use crate::translate::shape::Shape;
 
     fn manifests(annotations: &[(&str, &str)]) -> [(Kind, Value); 3] {
         let mut gateway = Gateway::default();
@@ -255,7 +205,9 @@ mod tests {
             plain: Default::default(),
             readiness: Default::default(),
         };
-        deployed(&Key::new("a", "wp"), &gateway, &waypoint, 3)
+        let (key, names) = (Key::new("a", "wp"), Names::default());
+        let of = Deployed { key: &key, trust_domain: "td", names: &names, plain: &waypoint.plain };
+        deployed(&gateway, &waypoint, &of, Shape::default().spec(&of))
     }
 
     #[test]

@@ -12,7 +12,6 @@ use ambit_crds::service::Service;
 use super::authorization::parse::TrustDomains;
 use super::authorization::{Form, Waypoints};
 use super::binding::Labels;
-use super::gateways::replica_of;
 use super::index;
 use super::levels::{Levels, Peer};
 use super::lock::Locks;
@@ -226,7 +225,7 @@ pub(crate) fn build(pod: &Pod, reading: &Reading<'_>, slices: &BTreeSet<Key>) ->
     // A waypoint's own pods are outside the mesh, and nobody's policy is about them: they would keep a policy of their namespace
     // from ever being enforced for all its pods.
     let enrolled = workload::is_enrolled(pod);
-    let covered = !pod.spec.host_network && (enrolled || replica_of(pod).is_none());
+    let covered = !pod.spec.host_network && (enrolled || labels.shape.replica_of(pod).is_none());
     let ports = match mesh.placement {
         PolicyPlacement::Istio => PodPorts::default(),
         PolicyPlacement::Ambit => PodPorts::new(

@@ -30,9 +30,9 @@ use draft::{Draft, Place};
 
 pub(crate) use affected::{attached, concerning, parting, sent_to};
 pub(crate) use gateway_api::listeners::{Plain, plain};
-pub(crate) use gateway_api::{Attachment, Route};
+pub(crate) use gateway_api::{Attachment, Route, at_listeners};
 pub(crate) use hosts::Host;
-pub(crate) use verdict::{Said, said, verdict};
+pub(crate) use verdict::{Said, at_parents, said, verdict};
 pub(crate) use virtual_service::is_of_mesh;
 
 /// The header that names the host; changes of it are changes of the authority.

@@ -23,6 +23,7 @@ use super::names::Names;
 use super::owned::Wanted;
 use super::policies::{Listing, Policy, Spread};
 use super::record::{self, Mesh, Policies, Reading, Record};
+use super::shape::Shape;
 use super::waypoints::Views;
 use super::workload::{self, Surroundings};
 use super::{Recomputed, Writes, binding, peer, service};
@@ -49,6 +50,7 @@ pub(crate) struct State {
     /// Slice → its resources.
     pub(crate) endpoints: BTreeMap<Key, Vec<Arc<str>>>,
     pub(crate) classes: Classes,
+    pub(crate) shape: Shape,
     pub(crate) gateways: Gateways,
     pub(crate) autos: Autos,
     pub(crate) views: Views,
@@ -99,6 +101,7 @@ impl State {
             slices_of: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             classes: Classes::default(),
+            shape: Shape::default(),
             gateways: Gateways::new(),
             autos: Autos::default(),
             views: Views::default(),

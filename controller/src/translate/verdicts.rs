@@ -1,5 +1,6 @@
 //! Facts for verdicts, gathered from what translation computed.
 
+mod details;
 mod waypoint;
 
 use std::collections::BTreeSet;
@@ -105,13 +106,14 @@ impl State {
             }
             Kind::Gateway => match self.gateway_outcome(&key) {
                 Some(outcome) => status::waypoint::gateway(&outcome),
-                None => status::not_yet(object.kind),
+                // Another controller's.
+                None => Vec::new(),
             },
             Kind::Pod => {
                 let bound = self.objects.get(&key).and_then(|pod| self.bound_pod(&key, pod));
                 bound.iter().map(|bound| status::waypoint::bound(object, bound)).collect()
             }
-            Kind::GatewayClass if self.classes.contain(&key.name) => status::waypoint::class(),
+            Kind::GatewayClass if self.serves_class(&key.name) => status::waypoint::class(),
             Kind::VirtualService | Kind::DestinationRule | Kind::HttpRoute | Kind::GrpcRoute => {
                 self.with_facts(|facts| routes::verdict(&self.routes(), object, facts))
             }

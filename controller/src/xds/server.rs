@@ -75,7 +75,7 @@ impl AggregatedDiscoveryService for Discovery {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
         let refuse = |why: Turned| self.gate.turn_away(Service::Discovery, &why);
-        let caller = self.gate.caller(request.metadata()).map_err(|why| refuse(why.into()))?;
+        let caller = self.gate.caller(request.metadata()).await.map_err(|why| refuse(why.into()))?;
         let known = self.gate.with_rules(|rules| grant::proxy(&caller, None, rules));
         let audience = known.map_err(|why| refuse(why.into()))?.audience();
         let permit = self.streams.clone().try_acquire_owned();

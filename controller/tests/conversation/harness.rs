@@ -22,7 +22,7 @@ use controller::app::{Mesh, serve};
 use controller::ca::authority::Authority;
 use controller::ca::pods::{Phase, PodFact};
 use controller::ca::tokens::{Account, Expected, Verifier};
-use controller::gate::{Facts, Gate};
+use controller::gate::{Facts, Gate, Vouching};
 use controller::settings::Settings;
 use controller::snapshot::{ADDRESS, AUTHORIZATION, Resource, Resources, Snapshot, WaypointResources};
 use controller::xds::metrics::ServerMetrics;
@@ -166,7 +166,7 @@ impl Controller {
         self.roots = authority.roots().to_owned();
         let expected = Expected { issuer: ISSUER.to_owned(), audience: "istio-ca".to_owned() };
         let gate = Arc::new(Gate {
-            verifier: Verifier::new(self.dir.join("jwks.json"), expected),
+            vouching: Vouching::Keys(Verifier::new(self.dir.join("jwks.json"), expected)),
             trusted: vec!["ambit-system/ztunnel".parse().expect("an account")],
             facts: self.facts.clone(),
             metrics: ServerMetrics::default(),

@@ -103,9 +103,22 @@ impl StatusWriter for Writer {
         let Some(manifest) = manifest else {
             return remove(&path);
         };
-        let text = serde_json::to_vec_pretty(manifest)?;
+        let before = fs::read(&path).ok();
+        let mut manifest = manifest.clone();
+        keep_replicas(&mut manifest, before.as_deref());
+        let text = serde_json::to_vec_pretty(&manifest)?;
         // A file that says the same already is left alone: its readers would take it for a change.
-        if fs::read(&path).is_ok_and(|before| before == text) { Ok(()) } else { replace(&path, &text) }
+        if before.is_some_and(|before| before == text) { Ok(()) } else { replace(&path, &text) }
+    }
+}
+
+/// How many replicas there are stays as others wrote it, where we do not say, as with server-side apply.
+fn keep_replicas(manifest: &mut Value, before: Option<&[u8]>) {
+    let before: Option<Value> = before.and_then(|text| serde_json::from_slice(text).ok());
+    let replicas = before.and_then(|before| before.pointer("/spec/replicas").cloned());
+    let spec = manifest.get_mut("spec").and_then(Value::as_object_mut);
+    if let Some((replicas, spec)) = replicas.zip(spec) {
+        spec.entry("replicas").or_insert(replicas);
     }
 }
 
@@ -161,6 +174,10 @@ mod tests {
         let same: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         writer.own(&object, Some(&same)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written, "nothing to write");
+        let silent = serde_json::json!({"kind": "Deployment", "spec": {"paused": true}});
+        writer.own(&object, Some(&silent)).unwrap();
+        let read: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read["spec"], serde_json::json!({"paused": true, "replicas": 2}), "others' number stays");
         for _ in 0..2 {
             writer.own(&object, None).unwrap();
             assert!(!path.exists());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::CONTROLLER_NAME;
 use super::arrival::Face;
 use crate::kind::Kind;
-use crate::status::{Condition, ConditionStatus};
+use crate::status::{Address, Condition, ConditionStatus, Details, ListenerStatus};
 
 /// Types of conditions that are Ambit's to write, besides those that begin with one of [`OUR_PREFIXES`].
 const OURS: [&str; 8] = [
@@ -25,21 +25,21 @@ const MAX_MESSAGE: usize = 32_768;
 
 /// What a status says that may be ours.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) enum Held {
-    /// Nothing.
-    #[default]
-    None,
+pub(super) struct Held {
     /// Conditions of the object.
-    Conditions(Vec<Value>),
+    conditions: Vec<Value>,
     /// What every controller says about a route, by what it is attached to.
-    Parents(Vec<Value>),
+    parents: Vec<Value>,
+    /// Of a Gateway.
+    addresses: Vec<Value>,
+    listeners: Vec<Value>,
 }
 
 /// A status that has to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Write {
-    /// Our conditions, to be merged with others by their type.
-    Conditions(Value),
+    /// What is ours: conditions, to be merged with others by their type, and a Gateway's own fields.
+    Status(Value),
     /// All parents of a route, others' included.
     Parents(Value),
 }
@@ -49,24 +49,12 @@ impl Held {
     pub(super) fn new(kind: Kind, status: &Value) -> Self {
         let list = |field: &str| status[field].as_array().cloned().unwrap_or_default();
         if is_route(kind) {
-            return Self::Parents(list("parents"));
+            return Self { parents: list("parents"), ..Self::default() };
         }
-        let ours: Vec<Value> = list("conditions").into_iter().filter(|one| is_ours(&one["type"])).collect();
-        if ours.is_empty() { Self::None } else { Self::Conditions(ours) }
-    }
-
-    fn conditions(&self) -> &[Value] {
-        match self {
-            Self::Conditions(conditions) => conditions,
-            _ => &[],
-        }
-    }
-
-    fn parents(&self) -> &[Value] {
-        match self {
-            Self::Parents(parents) => parents,
-            _ => &[],
-        }
+        let conditions = list("conditions").into_iter().filter(|one| is_ours(&one["type"])).collect();
+        let of_gateway = |field| if kind == Kind::Gateway { list(field) } else { Vec::new() };
+        let (addresses, listeners) = (of_gateway("addresses"), of_gateway("listeners"));
+        Self { conditions, addresses, listeners, ..Self::default() }
     }
 }
 
@@ -80,26 +68,68 @@ fn is_ours(kind: &Value) -> bool {
     OURS.contains(&kind) || OUR_PREFIXES.iter().any(|prefix| kind.starts_with(prefix))
 }
 
-/// What has to be written so that an object has these conditions and no others of ours; `None` when it does already.
-pub(super) fn plan(face: &Face, wanted: &[Condition], now: &str) -> Option<Write> {
-    let held = face.status.conditions();
-    if same(held, wanted) {
+/// What has to be written so that an object has these conditions and no others of ours, and a Gateway what else is said of it;
+/// `None` when that is there already.
+pub(super) fn plan(face: &Face, wanted: &[Condition], details: &Details, now: &str) -> Option<Write> {
+    let held = &face.status;
+    let are_same = same(&held.conditions, wanted);
+    let Details::Gateway(gateway) = details else {
+        return (!are_same).then(|| Write::Status(json!({ "conditions": merged(&held.conditions, wanted, now) })));
+    };
+    let addresses: Vec<Value> = gateway.addresses.iter().map(address).collect();
+    let listeners: Vec<Value> = gateway.listeners.iter().map(|one| listener(&held.listeners, one, now)).collect();
+    if are_same && held.addresses == addresses && held.listeners == listeners {
         return None;
     }
-    Some(Write::Conditions(merged(held, wanted, now).into()))
+    let conditions = merged(&held.conditions, wanted, now);
+    Some(Write::Status(json!({ "conditions": conditions, "addresses": addresses, "listeners": listeners })))
 }
 
-/// As [`plan`], for a route: each parent that is ours to answer for gets these conditions.
+fn address(address: &Address) -> Value {
+    match address {
+        Address::Hostname(name) => json!({ "type": "Hostname", "value": name }),
+        Address::Ip(ip) => json!({ "type": "IPAddress", "value": ip }),
+    }
+}
+
+/// What is said of a listener; what is held of it, where that says the same.
+fn listener(held: &[Value], wanted: &ListenerStatus, now: &str) -> Value {
+    let before = held.iter().find(|one| one["name"] == wanted.name.as_str());
+    let conditions = before.and_then(|before| before["conditions"].as_array()).map(Vec::as_slice);
+    let conditions = conditions.unwrap_or_default();
+    let conditions = match same(conditions, &wanted.conditions) {
+        true => conditions.to_vec(),
+        false => merged(conditions, &wanted.conditions, now),
+    };
+    let kinds: Vec<Value> =
+        wanted.kinds.iter().map(|kind| json!({ "group": kind.group(), "kind": kind.name() })).collect();
+    json!({
+        "name": wanted.name, "attachedRoutes": wanted.attached, "supportedKinds": kinds, "conditions": conditions,
+    })
+}
+
+/// As [`plan`], for a route: each parent that is ours to answer for gets what is said of it, or else these conditions.
 pub(super) fn plan_route(
     face: &Face,
-    wanted: &[Condition],
+    (wanted, details): (&[Condition], &Details),
     now: &str,
     is_ours: impl Fn(&Value) -> bool,
 ) -> Option<Write> {
-    let held = face.status.parents();
+    let held = &face.status.parents;
     let foreign = held.iter().filter(|one| one["controllerName"] != CONTROLLER_NAME);
     let mut parents: Vec<Value> = foreign.cloned().collect();
-    for parent in face.parents.iter().filter(|parent| !wanted.is_empty() && is_ours(parent)) {
+    let said = match details {
+        Details::Parents(said) if !wanted.is_empty() => {
+            // It is about other parents than there are now: the next verdict is on its way.
+            if said.len() != face.parents.len() {
+                return None;
+            }
+            Some(said)
+        }
+        _ => None,
+    };
+    for (at, parent) in face.parents.iter().enumerate().filter(|(_, one)| !wanted.is_empty() && is_ours(one)) {
+        let wanted = said.map_or(wanted, |said| &said[at]);
         let own =
             held.iter().find(|one| one["controllerName"] == CONTROLLER_NAME && one["parentRef"] == *parent);
         let before = own.and_then(|own| own["conditions"].as_array()).map(Vec::as_slice).unwrap_or_default();
@@ -107,7 +137,7 @@ pub(super) fn plan_route(
             "parentRef": parent, "controllerName": CONTROLLER_NAME, "conditions": merged(before, wanted, now),
         }));
     }
-    (parents != held).then(|| Write::Parents(parents.into()))
+    (parents != *held).then(|| Write::Parents(parents.into()))
 }
 
 fn same(held: &[Value], wanted: &[Condition]) -> bool {

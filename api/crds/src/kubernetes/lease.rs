@@ -9,13 +9,16 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// How long a lease holds without being renewed.
 const HOLDS: Duration = Duration::from_secs(15);
 const _: () = assert!(STEP_BACK.as_secs() + 2 * RENEW.as_secs() < HOLDS.as_secs());
-/// Between two looks at it, and the longest that one may take.
+/// Between two looks at it by its holder, and the longest that one may take.
 const RENEW: Duration = Duration::from_secs(3);
+/// Between two looks of those who wait for it.
+const WATCH: Duration = Duration::from_secs(1);
 /// A leader that could not renew for so long steps back at its next look: before [`HOLDS`], when another may take over.
 const STEP_BACK: Duration = Duration::from_secs(8);
 
@@ -50,14 +53,33 @@ struct Sighting {
     since: Instant,
 }
 
-/// Whether this process leads, from now on until the receiver is dropped. Must be called within a runtime.
-pub fn lead(client: Client, terms: Terms) -> watch::Receiver<bool> {
-    let (sender, leading) = watch::channel(false);
-    spawn("leader lease", run(client, terms, sender));
-    leading
+/// A part in the choice of a leader. Dropped, it ends as by [`Candidacy::withdraw`], which waits for that.
+pub struct Candidacy {
+    /// Whether this process leads.
+    pub leading: watch::Receiver<bool>,
+    withdrawn: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
-async fn run(client: Client, terms: Terms, leading: watch::Sender<bool>) {
+/// Takes part in the choice of a leader. Must be called within a runtime.
+pub fn lead(client: Client, terms: Terms) -> Candidacy {
+    let (sender, leading) = watch::channel(false);
+    let (withdrawn, until) = watch::channel(false);
+    let task = spawn("leader lease", run(client, terms, sender, until));
+    Candidacy { leading, withdrawn, task }
+}
+
+impl Candidacy {
+    /// Leads no longer, and gives the lease back if it is ours, so that the next one need not wait for it to run out. Takes as long
+    /// as a request to the API server, and never more than [`RENEW`] and the look that is under way.
+    pub async fn withdraw(self) {
+        self.withdrawn.send_replace(true);
+        // A task that failed has nothing to give back.
+        let _ = self.task.await;
+    }
+}
+
+async fn run(client: Client, terms: Terms, leading: watch::Sender<bool>, mut until: watch::Receiver<bool>) {
     let leases: Api<Lease> = Api::namespaced(client, &terms.namespace);
     let mut sighting: Option<Sighting> = None;
     let mut renewed = Instant::now();
@@ -77,15 +99,18 @@ async fn run(client: Client, terms: Terms, leading: watch::Sender<bool>) {
         if renewed.elapsed() >= STEP_BACK {
             set(&leading, false, &terms);
         }
+        let look = if *leading.borrow() { RENEW } else { WATCH };
         tokio::select! {
-            () = leading.closed() => {
-                if *leading.borrow() {
-                    release(&leases, &terms).await;
-                }
-                return;
-            }
-            () = tokio::time::sleep(RENEW) => {}
+            () = leading.closed() => {}
+            _ = until.wait_for(|withdrawn| *withdrawn) => {}
+            () = tokio::time::sleep(look) => continue,
         }
+        let led = *leading.borrow();
+        set(&leading, false, &terms);
+        if led {
+            release(&leases, &terms).await;
+        }
+        return;
     }
 }
 

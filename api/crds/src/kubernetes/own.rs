@@ -1,5 +1,6 @@
 //! Objects of our own: made, changed and removed, and never taken from somebody else.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use kube::Api;
@@ -10,6 +11,16 @@ use serde_json::{Value, json};
 use super::MANAGED;
 use super::writer::failed;
 use crate::meta::ObjectRef;
+
+/// On objects that we make and that no Gateway owns.
+pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "ambit-controller");
+/// On everything of Ambit's.
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "ambit");
+
+/// The labels of objects that we make and that no Gateway owns.
+pub(super) fn labels() -> BTreeMap<String, String> {
+    [MANAGED_BY, PART_OF].into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
 
 /// Writes an object of ours, or removes it; what it looks like then.
 pub(super) async fn set(

@@ -24,7 +24,7 @@ use crate::kind::Kind;
 use crate::meta::ObjectRef;
 use crate::origin::View;
 use crate::source::SourceEvent;
-use crate::status::{Condition, Event, EventSeverity, StatusWriter};
+use crate::status::{Condition, Details, Event, EventSeverity, StatusWriter};
 
 /// The longest note of an event that Kubernetes takes.
 const MAX_NOTE: usize = 1024;
@@ -157,29 +157,34 @@ impl Writer {
         Ok(())
     }
 
-    async fn set_conditions(&self, object: &ObjectRef, wanted: &[Condition]) -> io::Result<()> {
+    async fn set_status(
+        &self,
+        object: &ObjectRef,
+        wanted: &[Condition],
+        details: &Details,
+    ) -> io::Result<()> {
         self.may_write().await?;
         // What is gone needs no verdict.
         let Ok(face) = self.face(object) else { return Ok(()) };
         let now = now();
         let write = if conditions::is_route(object.kind) {
             let is_ours = |parent: &Value| self.is_ours(object, parent);
-            conditions::plan_route(&face, wanted, &now, is_ours)
+            conditions::plan_route(&face, (wanted, details), &now, is_ours)
         } else {
-            conditions::plan(&face, wanted, &now)
+            conditions::plan(&face, wanted, details, &now)
         };
         let Some(write) = write else { return Ok(()) };
         let resource = self.resource(object.kind)?;
         let api = self.api(object, &resource);
         let written = match write {
-            Write::Conditions(conditions) => {
+            Write::Status(status) => {
                 let mut metadata = json!({ "name": object.name, "uid": face.uid });
                 if !object.namespace.is_empty() {
                     metadata["namespace"] = object.namespace.clone().into();
                 }
                 let body = json!({
                     "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata,
-                    "status": { "conditions": conditions },
+                    "status": status,
                 });
                 let parameters = PatchParams::apply(&self.name).force();
                 api.patch_status(&object.name, &parameters, &Patch::Apply(body)).await
@@ -268,7 +273,11 @@ impl StatusWriter for Writer {
     }
 
     fn conditions(&self, object: &ObjectRef, conditions: &[Condition]) -> io::Result<()> {
-        self.runtime.block_on(self.set_conditions(object, conditions))
+        self.status(object, conditions, &Details::None)
+    }
+
+    fn status(&self, object: &ObjectRef, conditions: &[Condition], details: &Details) -> io::Result<()> {
+        self.runtime.block_on(self.set_status(object, conditions, details))
     }
 
     fn own(&self, object: &ObjectRef, manifest: Option<&Value>) -> io::Result<()> {
@@ -282,8 +291,13 @@ fn now() -> String {
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
-/// What a failed request means.
+/// What a failed request about an object means.
 pub(super) fn failed(object: &ObjectRef, error: kube::Error) -> io::Error {
+    request_failed(&object.to_string(), error)
+}
+
+/// What a failed request means.
+pub(super) fn request_failed(about: &str, error: kube::Error) -> io::Error {
     let kind = match &error {
         kube::Error::Api(status) => match status.code {
             404 => io::ErrorKind::NotFound,
@@ -294,5 +308,5 @@ pub(super) fn failed(object: &ObjectRef, error: kube::Error) -> io::Error {
         },
         _ => io::ErrorKind::ConnectionAborted,
     };
-    io::Error::new(kind, format!("{object}: {error}"))
+    io::Error::new(kind, format!("{about}: {error}"))
 }

@@ -1,16 +1,18 @@
 //! The part of a document that differs by kind.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error, IgnoredAny};
+use serde_json::Value;
 
 use crate::authorization_policy::AuthorizationPolicy;
 use crate::check::Check;
 use crate::destination_rule::DestinationRule;
 use crate::document::{self, DecodeError, Node};
 use crate::endpoint_slice::EndpointSlice;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, MANAGED};
 use crate::gateway_class::GatewayClass;
 use crate::grpc_route::GrpcRoute;
 use crate::http_route::HttpRoute;
@@ -21,12 +23,12 @@ use crate::namespace::Namespace;
 use crate::node::Node as ClusterNode;
 use crate::object::Object;
 use crate::peer_authentication::PeerAuthentication;
-use crate::pod::Pod;
+use crate::pod::{Pod, PodSpec};
 use crate::reference_grant::ReferenceGrant;
 use crate::service::Service;
 use crate::service_account::ServiceAccount;
 use crate::virtual_service::VirtualService;
-use crate::workload_set::WorkloadSet;
+use crate::workload_set::{WorkloadSet, WorkloadSetSpec};
 
 /// The top of a kind whose fields are Kubernetes' business; what we do not know is let through.
 #[derive(Deserialize)]
@@ -117,12 +119,21 @@ fn checked<S: DeserializeOwned + Check>(node: &Node) -> Result<S, DecodeError> {
 
 fn workload_set(meta: ObjectMeta, node: &Node) -> Result<WorkloadSet, DecodeError> {
     let whole: Tolerant<_> = document::decode(node)?;
-    let spec = whole.spec.ok_or_else(|| <DecodeError as Error>::missing_field("spec"))?;
+    let mut spec: WorkloadSetSpec =
+        whole.spec.ok_or_else(|| <DecodeError as Error>::missing_field("spec"))?;
+    spec.template.spec.as_written = written(&meta, node.at(&["spec", "template", "spec"]));
     Ok(WorkloadSet { meta, spec })
 }
 
+/// The whole specification of pods that a controller has made for a Gateway.
+fn written(meta: &ObjectMeta, spec: Option<&Node>) -> Option<Arc<Value>> {
+    meta.label(MANAGED)?;
+    document::decode(spec?).ok().map(Arc::new)
+}
+
 fn pod(meta: ObjectMeta, node: &Node) -> Result<Object, DecodeError> {
-    let (spec, status) = tolerant(node)?;
+    let (mut spec, status): (PodSpec, _) = tolerant(node)?;
+    spec.as_written = written(&meta, node.get("spec"));
     let pod = Pod { meta, spec, status };
     let listed =
         pod.status.pod_ips.iter().enumerate().map(|(at, one)| (format!("status.podIPs[{at}].ip"), &one.ip));

@@ -63,11 +63,8 @@ impl<'a> Asked<'a> {
                 self.gateway.spec.listeners.len()
             ));
         };
-        if listener.protocol != "HBONE" || listener.port.get() != PORT {
-            return Err(format!(
-                "listener {} is {} on port {}; a waypoint's is HBONE on port {PORT}",
-                listener.name, listener.protocol, listener.port
-            ));
+        if let Some((_, why)) = listener_fault(false, listener) {
+            return Err(why);
         }
         Ok(Admits::of(&listener.allowed_routes.namespaces))
     }
@@ -86,16 +83,30 @@ impl Admits {
 }
 
 fn plain_port(listener: &Listener) -> Result<u16, String> {
+    match listener_fault(true, listener) {
+        Some((_, why)) => Err(why),
+        None => Ok(listener.port.get()),
+    }
+}
+
+/// What is wrong with a listener, if anything: reason and sentence. `is_plain` says that its Gateway is to take plain HTTP.
+pub(crate) fn listener_fault(is_plain: bool, listener: &Listener) -> Option<(&'static str, String)> {
     let Listener { name, port, protocol, .. } = listener;
-    if protocol != "HTTP" {
-        return Err(format!(
-            "listener {name} is {protocol}; a Gateway of class {PLAIN} serves HTTP alone so far"
-        ));
+    match (is_plain, protocol.as_str(), port.get()) {
+        (true, "HTTP", port) if TAKEN.contains(&port) => {
+            let text = format!("listener {name} is on port {port}, which the proxy itself uses; choose another");
+            Some(("PortUnavailable", text))
+        }
+        (true, "HTTP", _) | (false, "HBONE", PORT) => None,
+        (true, ..) => {
+            let text =
+                format!("listener {name} is {protocol}; a Gateway of class {PLAIN} serves HTTP alone so far");
+            Some(("UnsupportedProtocol", text))
+        }
+        (false, ..) => {
+            let text =
+                format!("listener {name} is {protocol} on port {port}; a waypoint's is HBONE on port {PORT}");
+            Some(("UnsupportedProtocol", text))
+        }
     }
-    if TAKEN.contains(&port.get()) {
-        return Err(format!(
-            "listener {name} is on port {port}, which the proxy itself uses; choose another"
-        ));
-    }
-    Ok(port.get())
 }

@@ -6,7 +6,7 @@ mod matches;
 pub(crate) mod references;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ambit_api::wire::waypoint::{HttpMatch, HttpRule, Text};
 use ambit_crds::code::Code;
@@ -94,6 +94,26 @@ pub(crate) fn all<'a>(ctx: &Context<'a>) -> impl Iterator<Item = Links> + 'a {
     let http = ctx.objects.all::<HttpRoute>().map(|(_, one)| Route::http(one));
     let grpc = ctx.objects.all::<GrpcRoute>().map(|(_, one)| Route::grpc(one));
     http.chain(grpc).map(|route| route.links())
+}
+
+/// How many routes are attached to each listener of a Gateway, by its name.
+pub(crate) fn at_listeners(ctx: &Context<'_>, gateway: &Key) -> BTreeMap<String, u32> {
+    let http = ctx.objects.all::<HttpRoute>().map(|(_, one)| Route::http(one));
+    let grpc = ctx.objects.all::<GrpcRoute>().map(|(_, one)| Route::grpc(one));
+    let mut counts = BTreeMap::new();
+    for route in http.chain(grpc) {
+        let refs = route.parent_refs.iter();
+        let refs = refs.filter(|one| one.is_gateway() && parent_key(route.meta, one) == *gateway);
+        // Two references of one route to a listener are one route there.
+        let names = refs.filter_map(|one| match route.attachment(ctx, one) {
+            Attachment::Gateway(names) => Some(names),
+            _ => None,
+        });
+        for name in names.flatten().collect::<BTreeSet<String>>() {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+    counts
 }
 
 impl<'a> Route<'a> {

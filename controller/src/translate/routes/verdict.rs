@@ -69,14 +69,25 @@ pub(crate) fn verdict(ctx: &Context<'_>, object: &ObjectRef, facts: &Facts<'_>) 
         }
         Kind::HttpRoute => {
             let one = ctx.objects.get::<HttpRoute>(&key);
-            one.map(|one| gateway_api::conditions(ctx, &Route::http(one), facts)).unwrap_or_default()
+            one.map(|one| gateway_api::conditions(ctx, &Route::http(one), facts).to_vec()).unwrap_or_default()
         }
         Kind::GrpcRoute => {
             let one = ctx.objects.get::<GrpcRoute>(&key);
-            one.map(|one| gateway_api::conditions(ctx, &Route::grpc(one), facts)).unwrap_or_default()
+            one.map(|one| gateway_api::conditions(ctx, &Route::grpc(one), facts).to_vec()).unwrap_or_default()
         }
         _ => Vec::new(),
     }
+}
+
+/// What became of an HTTPRoute or GRPCRoute at each of its parents, in their order; nothing for other kinds.
+pub(crate) fn at_parents(ctx: &Context<'_>, object: &ObjectRef, facts: &Facts<'_>) -> Vec<Vec<Condition>> {
+    let key = Key::new(&object.namespace, &object.name);
+    let route = match object.kind {
+        Kind::HttpRoute => ctx.objects.get::<HttpRoute>(&key).map(Route::http),
+        Kind::GrpcRoute => ctx.objects.get::<GrpcRoute>(&key).map(Route::grpc),
+        _ => None,
+    };
+    route.map(|route| gateway_api::at_parents(ctx, &route, facts)).unwrap_or_default()
 }
 
 /// What is to be said about a VirtualService, DestinationRule, HTTPRoute or GRPCRoute.

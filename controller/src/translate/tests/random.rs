@@ -17,7 +17,7 @@ use ambit_crds::namespace::Namespace;
 use ambit_crds::node::Node;
 use ambit_crds::object::{InvalidObject, Names as Named, Object};
 use ambit_crds::peer_authentication::{MtlsMode, PeerAuthentication, PeerAuthenticationSpec};
-use ambit_crds::pod::{Container, ContainerPort, IntOrString, Phase, Pod, PodCondition, SecurityContext};
+use ambit_crds::pod::{Container, ContainerPort, IntOrString, Phase, Pod, PodCondition};
 use ambit_crds::service::{Service, ServicePort, ServiceType};
 use ambit_crds::service_account::ServiceAccount;
 use rand::Rng as _;
@@ -93,10 +93,9 @@ fn random_pod(rng: &mut SmallRng, namespace: &str) -> Object {
 /// As a waypoint's template makes its pods.
 fn as_deployed(pod: &mut Pod) {
     pod.meta.owner = Some(Owner { kind: "ReplicaSet".into(), controller: true, ..Owner::default() });
-    let context = SecurityContext { run_as_user: Some(1337), ..SecurityContext::default() };
-    let image = "ambit/waypoint".into();
-    let container = Container { image, security_context: Some(context), ..Container::default() };
-    pod.spec.containers = vec![container];
+    let container =
+        serde_json::json!({ "image": "ambit/waypoint", "securityContext": { "runAsUser": 1337 } });
+    pod.spec.as_written = Some(Arc::new(serde_json::json!({ "containers": [container] })));
 }
 
 /// Labels by which an object names waypoints.

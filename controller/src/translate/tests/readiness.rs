@@ -4,7 +4,7 @@ use ambit_api::wire::workload::{Address, address};
 use ambit_crds::gateway::Gateway;
 use ambit_crds::meta::Owner;
 use ambit_crds::object::Object;
-use ambit_crds::pod::{Container, Pod, PodCondition, SecurityContext};
+use ambit_crds::pod::{Pod, PodCondition};
 use ambit_crds::service::{Service, ServicePort};
 use prost::Message as _;
 use serde_json::json;
@@ -28,9 +28,8 @@ fn replica(ready: &str) -> Object {
     pod.meta.labels.insert(gateways::MANAGED.into(), gateways::CONTROLLER.into());
     pod.meta.owner = Some(Owner { kind: "ReplicaSet".into(), controller: true, ..Owner::default() });
     pod.spec.service_account_name = "waypoint".into();
-    let context = SecurityContext { run_as_user: Some(1337), ..SecurityContext::default() };
-    let image = "ambit/waypoint".into();
-    pod.spec.containers = vec![Container { image, security_context: Some(context), ..Container::default() }];
+    let container = json!({ "image": "ambit/waypoint", "securityContext": { "runAsUser": 1337 } });
+    pod.spec.as_written = Some(Arc::new(json!({ "containers": [container] })));
     pod.status.pod_ip = "10.0.0.9".into();
     pod.status.conditions.push(PodCondition { kind: "Ready".into(), status: ready.into() });
     Object::Pod(Box::new(pod))

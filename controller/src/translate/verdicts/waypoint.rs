@@ -161,7 +161,7 @@ impl State {
         let name = format!("GatewayClass {}", target.name);
         if key.namespace != self.mesh.root {
             sorted.others.push(format!("{name} (only policies of {} can be attached to it)", self.mesh.root));
-        } else if self.classes.contain(&target.name) {
+        } else if self.serves_class(&target.name) {
             let all = self.gateways.iter().filter_map(|(key, one)| Some((key, one.waypoint()?)));
             let of_class: BTreeSet<String> = all
                 .filter(|(_, waypoint)| waypoint.class == target.name)

@@ -235,9 +235,10 @@ async fn only_the_leader_writes_and_the_next_one_takes_over() {
         name: "ambit".to_owned(),
         me: me.to_owned(),
     };
-    let mut first = lease::lead(fake.client(), terms("first"));
-    timeout(LONG, first.wait_for(|leading| *leading)).await.expect("it leads").unwrap();
-    let second = lease::lead(fake.client(), terms("second"));
+    let first = lease::lead(fake.client(), terms("first"));
+    timeout(LONG, first.leading.clone().wait_for(|leading| *leading)).await.expect("it leads").unwrap();
+    let candidacy = lease::lead(fake.client(), terms("second"));
+    let second = candidacy.leading.clone();
     let mut follower = source(&fake, mesh());
     follower.leading = Some(second.clone());
     let mut reader = Reader(Box::new(follower).start().unwrap());
@@ -250,12 +251,14 @@ async fn only_the_leader_writes_and_the_next_one_takes_over() {
     assert!(!*second.borrow() && !written.is_finished());
     let held = || fake.get("pods", "shop", "web").unwrap()["metadata"]["annotations"].clone();
     assert_eq!(held(), Value::Null);
-    // The first leaves, and gives its lease back.
-    drop(first);
+    // The first leaves, and gives its lease back: nobody waits until it has run out.
+    first.withdraw().await;
+    let left = tokio::time::Instant::now();
     while !written.is_finished() {
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_millis(100)).await;
         tokio::task::yield_now().await;
     }
+    assert!(left.elapsed() <= Duration::from_secs(3), "handed over after {:?}", left.elapsed());
     written.await.unwrap().unwrap();
     assert!(*second.borrow());
     assert_eq!(held(), json!({ "a": "b" }));
@@ -269,7 +272,8 @@ async fn a_leader_without_a_server_steps_back_and_its_lease_runs_out() {
         name: "ambit".to_owned(),
         me: me.to_owned(),
     };
-    let mut first = lease::lead(fake.client(), terms("first"));
+    let candidacy = lease::lead(fake.client(), terms("first"));
+    let mut first = candidacy.leading.clone();
     timeout(LONG, first.wait_for(|leading| *leading)).await.expect("it leads").unwrap();
     fake.stop();
     timeout(LONG, first.wait_for(|leading| !*leading)).await.expect("it steps back").unwrap();

@@ -13,8 +13,8 @@ use super::{Findings, condition};
 use crate::objects::Key;
 
 /// The conditions; where parents differ, the message names each.
-pub(super) fn conditions(ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>) -> Vec<Condition> {
-    vec![
+pub(super) fn conditions(ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>) -> [Condition; 3] {
+    [
         accepted(ctx, route),
         resolved(ctx, route),
         findings(ctx, route, facts).condition((
@@ -53,25 +53,42 @@ impl Findings {
     }
 }
 
+/// What is said at each of its parents, in their order.
+pub(super) fn at_parents(ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>) -> Vec<Vec<Condition>> {
+    let [_, resolved, enforced] = conditions(ctx, route, facts);
+    let at = |parent| {
+        let (reason, text) = at_parent(ctx, route, parent);
+        vec![is_accepted(reason, text), resolved.clone(), enforced.clone()]
+    };
+    route.parent_refs.iter().map(at).collect()
+}
+
+/// Whether a route is accepted at one parent: reason and sentence.
+fn at_parent(ctx: &Context<'_>, route: &Route<'_>, parent: &ParentRef) -> (&'static str, String) {
+    match route.attachment(ctx, parent) {
+
+        Attachment::Port(0) => ("Accepted", "all ports".to_owned()),
+        Attachment::Port(port) => ("Accepted", format!("port {port}")),
+        Attachment::Missing(text) => ("NoMatchingParent", text),
+        Attachment::Consumer => (
+            "UnsupportedValue",
+            "routes of clients' namespaces are not obeyed; put it into the Service's".to_owned(),
+        ),
+        Attachment::Gateway(listeners) => ("Accepted", format!("listener {}", listeners.join(", "))),
+        Attachment::NotAllowed(text) => ("NotAllowedByListeners", text),
+        Attachment::NoHost => {
+            ("NoMatchingListenerHostname", "its hostnames are none of the listener's".to_owned())
+        }
+        Attachment::Other => ("UnsupportedValue", "nothing obeys routes of this parent yet".to_owned()),
+    }
+}
+
+/// Over all parents: each has its part of the sentence.
 fn accepted(ctx: &Context<'_>, route: &Route<'_>) -> Condition {
     let mut reason = "Accepted";
     let mut parts = Vec::new();
     for parent in route.parent_refs {
-        let (why, text) = match route.attachment(ctx, parent) {
-            Attachment::Port(0) => ("Accepted", "all ports".to_owned()),
-            Attachment::Port(port) => ("Accepted", format!("port {port}")),
-            Attachment::Missing(text) => ("NoMatchingParent", text),
-            Attachment::Consumer => (
-                "UnsupportedValue",
-                "routes of clients' namespaces are not obeyed; put it into the Service's".to_owned(),
-            ),
-            Attachment::Gateway(listeners) => ("Accepted", format!("listener {}", listeners.join(", "))),
-            Attachment::NotAllowed(text) => ("NotAllowedByListeners", text),
-            Attachment::NoHost => {
-                ("NoMatchingListenerHostname", "its hostnames are none of the listener's".to_owned())
-            }
-            Attachment::Other => ("UnsupportedValue", "nothing obeys routes of this parent yet".to_owned()),
-        };
+        let (why, text) = at_parent(ctx, route, parent);
         if reason == "Accepted" {
             reason = why;
         }
@@ -80,8 +97,12 @@ fn accepted(ctx: &Context<'_>, route: &Route<'_>) -> Condition {
     if parts.is_empty() {
         (reason, parts) = ("NoMatchingParent", vec!["it names no parent".to_owned()]);
     }
+    is_accepted(reason, parts.join("; "))
+}
+
+fn is_accepted(reason: &str, text: String) -> Condition {
     let status = if reason == "Accepted" { ConditionStatus::True } else { ConditionStatus::False };
-    condition("Accepted", status, reason, parts.join("; "))
+    condition("Accepted", status, reason, text)
 }
 
 fn named(route: &Route<'_>, parent: &ParentRef) -> String {
