@@ -174,12 +174,11 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
         // Another replica leads while proxies are still being sent away.
         let _ = stopping.send(());
         home.leave().await;
-        std::future::pending::<()>().await;
+        Ok(())
     };
     tokio::select! {
-        ended = serving => ended,
+        ended = async { tokio::try_join!(serving, leaving) } => ended.map(|_| ()),
         _ = &mut pipeline => Err(AppError::SourceEnded),
-        () = leaving => Ok(()),
     }
 }
 

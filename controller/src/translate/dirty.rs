@@ -54,6 +54,8 @@ impl Dirty {
         let object = change.object();
         let key = Key::new(&object.namespace, &object.name);
         self.verdicts.insert(object.clone());
+        // One of ours that somebody changed or removed is written again; where nothing differs, that changes nothing.
+        state.owned.remove(&object);
         match object.kind {
             Kind::ConfigMap => self.all = true,
             Kind::Namespace => self.namespace(key, before, state),

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::MANAGED;
@@ -185,13 +186,16 @@ impl Follower {
             (Kind::Pod, View::Node(node)) => {
                 (Api::all_with(client, resource), config.fields(&format!("spec.nodeName={node}")))
             }
-            // Of workload sets we read only what we made.
-            (Kind::Deployment, _) => (Api::all_with(client, resource), config.labels(MANAGED)),
             _ => (Api::all_with(client, resource), config),
         }
     }
 
-    fn read(&self, resource: &ApiResource, object: DynamicObject) -> Option<Arrival> {
+    fn read(&self, resource: &ApiResource, mut object: DynamicObject) -> Option<Arrival> {
+        // Of others' workload sets only the names count, which ours must not take.
+        let is_managed = object.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED));
+        if self.kind == Kind::Deployment && !is_managed {
+            object.data = json!({ "spec": { "template": {} } });
+        }
         let arrival = Arrival::new(self.kind, resource, object)?;
         let in_namespace = !arrival.object.namespace.is_empty();
         (in_namespace == (self.kind.placement() == Placement::Namespaced)).then_some(arrival)
