@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use crate::ca::grant::{self, Proxy, Refused, Rules, Waypoints};
+use crate::ca::grant::{self, Made, Proxy, Refused, Rules, Waypoints};
 use crate::ca::pods::Pods;
 use crate::ca::reviews::Reviews;
 use crate::ca::tokens::{Account, Caller, TokenError, Verifier};
@@ -46,6 +46,8 @@ pub struct Facts {
     pub pods: Pods,
     /// The accepted waypoints.
     pub waypoints: Waypoints,
+    /// The service accounts that were made for Gateways.
+    pub made: Made,
     /// The mesh's trust domain.
     pub trust_domain: TrustDomain,
     /// Told of every change.
@@ -119,8 +121,8 @@ impl Gate {
     /// Runs a decision on the pods of this moment.
     pub fn with_rules<T>(&self, decide: impl FnOnce(Rules<'_>) -> T) -> T {
         let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
-        let Facts { pods, waypoints, trust_domain, .. } = &*facts;
-        decide(Rules { trusted: &self.trusted, waypoints, trust_domain, pods })
+        let Facts { pods, waypoints, made, trust_domain, .. } = &*facts;
+        decide(Rules { trusted: &self.trusted, waypoints, made, trust_domain, pods })
     }
 
     /// Logs and counts a refusal, and makes the answer to it: the same code for every reason, as Istio's clients expect; and
@@ -239,6 +241,7 @@ mod tests {
         let account = Account { namespace: "mesh".to_owned(), name: "wp".to_owned() };
         let bound = BoundPod { name: "wp-1".to_owned(), uid: "u-wp-1".to_owned() };
         let waypoint = Caller { account: account.clone(), pod: bound, ..caller.clone() };
+        gate.facts.write().unwrap().made.insert(account.clone());
         gate.facts.write().unwrap().waypoints.insert(account, "mesh/wp".into());
         change(&gate, |pods| pods.insert(replica));
         {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ambit_crds::kind::Kind;
+use ambit_crds::meta::ObjectRef;
 use ambit_crds::object::Object;
 use ambit_crds::source::SourceEvent;
 use ambit_process::readiness::Hold;
@@ -11,10 +12,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ca::grant::Waypoints;
 use crate::ca::pods::{Phase, PodFact};
+use crate::ca::tokens::Account;
 use crate::gate::Facts;
 use crate::objects::{Change, Inbox};
 use crate::snapshot::Snapshot;
-use crate::translate::Shape;
+use crate::translate::{Shape, is_left_over};
 
 /// A batch is closed when it has grown to this, so that a flood is told in parts.
 const MAX_BATCH: usize = 10_000;
@@ -157,17 +159,31 @@ impl<T: Translate> Pipeline<T> {
                         waypoint: self.shape.replica_of(pod).map(|gateway| gateway.name),
                         phase: if pod.is_terminal() { Phase::Terminal } else { Phase::Live },
                     }),
+                    Object::ServiceAccount(_) => {
+                        let account = account_of(&object.reference());
+                        match is_left_over(object) {
+                            true => facts.made.insert(account),
+                            false => facts.made.remove(&account),
+                        };
+                    }
                     Object::MeshConfig(mesh) => facts.trust_domain = mesh.spec.trust_domain.clone(),
                     _ => {}
                 },
                 Change::Deleted(object) if object.kind == Kind::Pod => {
                     facts.pods.remove(&object.namespace, &object.name);
                 }
+                Change::Deleted(object) if object.kind == Kind::ServiceAccount => {
+                    facts.made.remove(&account_of(object));
+                }
                 Change::Deleted(_) | Change::Invalid(_) => {}
             }
         }
         facts.changed.send_replace(());
     }
+}
+
+fn account_of(object: &ObjectRef) -> Account {
+    Account { namespace: object.namespace.clone(), name: object.name.clone() }
 }
 
 /// Whether the first listing is complete.

@@ -37,6 +37,7 @@ use ambit_crds::namespace::Namespace;
 use ambit_crds::status::{Condition, Details};
 
 pub use attach::Census;
+pub(crate) use gateways::is_left_over;
 pub use gateways::{Classes, DOWN, PROGRAMMED};
 pub use names::Names;
 pub use shape::Shape;
@@ -186,7 +187,8 @@ impl Translator {
     /// Judges an object; a verdict if that differs from before. One that is gone has no conditions, and that is told
     /// too: a later object of its name must not inherit them.
     fn judge(&mut self, object: ObjectRef) -> Option<Verdict> {
-        let said = self.state.judge(&object).map(|said| (said, self.state.details(&object))).unwrap_or_default();
+        let said =
+            self.state.judge(&object).map(|said| (said, self.state.details(&object))).unwrap_or_default();
         let before = match said.0.is_empty() {
             true => self.verdicts.remove(&object),
             false => self.verdicts.insert(object.clone(), said.clone()),

@@ -4,7 +4,7 @@
 //! its own, by the token of its own pod (policy.md rules 1 and 2). An application's own token gets nothing: in an ambient
 //! mesh a pod's key never leaves its node's proxy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ambit_api::identity::{Identity, TrustDomain};
@@ -38,8 +38,11 @@ pub enum Proxy {
     Waypoint(WaypointProxy),
 }
 
-/// The accepted waypoints: `namespace/name` of the Gateway by the service account that was made for it.
+/// The accepted waypoints: `namespace/name` of the Gateway by the service account that is made for it.
 pub type Waypoints = HashMap<Account, Arc<str>>;
+
+/// The service accounts that exist and that we made for Gateways.
+pub type Made = HashSet<Account>;
 
 /// Proof that an identity may be signed for a caller. Only this module makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +105,14 @@ pub enum Refused {
         /// Where the pod runs.
         found: String,
     },
+    /// An account that a waypoint is to have, and that is somebody else's or not there yet.
+    #[error("service account {account} is to be that of waypoint {gateway}, but we have not made it yet")]
+    AccountNotMade {
+        /// The account.
+        account: Account,
+        /// The Gateway, `namespace/name`.
+        gateway: Arc<str>,
+    },
     /// A waypoint's account, but another pod than a replica of it.
     #[error("pod {namespace}/{pod} has the account of waypoint {gateway}, but is none of its replicas")]
     NoReplica {
@@ -156,6 +167,8 @@ pub struct Rules<'a> {
     pub trusted: &'a [Account],
     /// Accounts of waypoints.
     pub waypoints: &'a Waypoints,
+    /// Those of them that exist, by our hand.
+    pub made: &'a Made,
     /// Our trust domain.
     pub trust_domain: &'a TrustDomain,
     /// The pods.
@@ -205,6 +218,7 @@ impl Refused {
             Self::PodEnded { .. } => "pod_ended",
             Self::OtherAccount { .. } => "other_account",
             Self::OtherNode { .. } => "other_node",
+            Self::AccountNotMade { .. } => "account_not_made",
             Self::NoReplica { .. } => "no_replica",
             Self::Impersonation { .. } => "impersonation",
             Self::OtherIdentity { .. } => "other_identity",
@@ -217,7 +231,9 @@ impl Refused {
     /// What the caller may read: enough to mend a set-up, nothing about pods it does not own.
     pub fn public(&self) -> &'static str {
         match self {
-            Self::Application { .. } => "this service account is no trusted node account",
+            Self::Application { .. } | Self::AccountNotMade { .. } => {
+                "this service account is no trusted node account"
+            }
             Self::PodGone { .. } | Self::PodReplaced { .. } | Self::PodEnded { .. } => {
                 "the pod this token is bound to does not exist any more, or not yet"
             }
@@ -243,6 +259,9 @@ pub fn proxy(caller: &Caller, claimed_node: Option<&str>, rules: Rules<'_>) -> R
     let Some(gateway) = rules.waypoints.get(&caller.account) else {
         return Err(Refused::Application { account: caller.account.clone() });
     };
+    if !rules.made.contains(&caller.account) {
+        return Err(Refused::AccountNotMade { account: caller.account.clone(), gateway: gateway.clone() });
+    }
     let pod = bound_pod(caller, claimed_node, rules)?;
     if pod.waypoint.as_ref().is_none_or(|name| **gateway != *format!("{}/{name}", pod.namespace)) {
         let (namespace, pod) = (pod.namespace.clone(), pod.name.clone());

@@ -16,7 +16,16 @@ pub(crate) enum GatewayOutcome {
         /// Where it is reached: its host name, then its addresses.
         addresses: Vec<String>,
         readiness: Ready,
+        parameters: Parameters,
     },
+}
+
+/// Whether a Gateway refers to an object with further settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parameters {
+    None,
+    /// It does, and nothing obeys that yet.
+    Asked,
 }
 
 /// What an accepted Gateway is for.
@@ -80,7 +89,7 @@ pub(crate) fn gateway(outcome: &GatewayOutcome) -> Vec<Condition> {
             let programmed = no("Programmed", "Invalid", "nothing is deployed for it".to_owned());
             vec![no("Accepted", reason, message.clone()), programmed]
         }
-        GatewayOutcome::Accepted { role, addresses, readiness } => {
+        GatewayOutcome::Accepted { role, addresses, readiness, parameters } => {
             let (what, meanwhile) = match role {
                 Role::Waypoint => ("it is a waypoint", "; traffic that needs no waypoint goes direct"),
                 Role::Gateway => ("it is a gateway", ""),
@@ -99,7 +108,13 @@ pub(crate) fn gateway(outcome: &GatewayOutcome) -> Vec<Condition> {
                     no("Programmed", "AddressNotUsable", format!("no replica is ready{meanwhile}"))
                 }
             };
-            vec![yes("Accepted", "Accepted", what.to_owned()), programmed]
+            let mut conditions = vec![yes("Accepted", "Accepted", what.to_owned()), programmed];
+            if *parameters == Parameters::Asked {
+                let message = "spec.infrastructure.parametersRef: nothing obeys it yet; labels and annotations of \
+                               spec.infrastructure are obeyed, and what else is set on the Deployment stays";
+                conditions.push(no("ambit.mesh/ParametersApplied", "NotYetEnforced", message.to_owned()));
+            }
+            conditions
         }
     }
 }

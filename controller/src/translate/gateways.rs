@@ -15,8 +15,8 @@ use crate::objects::{Key, Objects};
 
 mod read;
 
-pub(crate) use read::{Asked, listener_fault};
 use read::Door;
+pub(crate) use read::{Asked, listener_fault};
 
 /// Where a waypoint takes HBONE.
 pub(crate) const PORT: u16 = 15008;

@@ -245,6 +245,7 @@ impl Controller {
             next.waypoints.clear();
             for (account, own) in all {
                 let name: Arc<str> = account.to_string().into();
+                facts.made.insert(account.clone());
                 facts.waypoints.insert(account, name.clone());
                 next.waypoints.insert(name, Arc::new(own));
             }

@@ -6,7 +6,7 @@ use rcgen::BasicConstraints;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use super::*;
-use crate::ca::grant::{Rules, Waypoints, certificate, proxy};
+use crate::ca::grant::{Made, Rules, Waypoints, certificate, proxy};
 use crate::ca::pods::{Phase, PodFact, Pods};
 use crate::ca::tokens::{BoundPod, Caller};
 
@@ -43,7 +43,9 @@ fn granted() -> Granted {
     let trusted = ["ambit-system/ztunnel".parse().expect("an account")];
     let domain = TrustDomain::default();
     let waypoints = Waypoints::new();
-    let rules = Rules { trusted: &trusted, waypoints: &waypoints, trust_domain: &domain, pods: &pods };
+    let made = Made::new();
+    let rules =
+        Rules { trusted: &trusted, waypoints: &waypoints, made: &made, trust_domain: &domain, pods: &pods };
     let pod = BoundPod { name: "ztunnel-a".to_owned(), uid: "u".to_owned() };
     let caller = Caller { account: trusted[0].clone(), pod, node: None, expires: SystemTime::UNIX_EPOCH };
     let proxy = proxy(&caller, None, rules).expect("a proxy");

@@ -49,6 +49,10 @@ fn waypoints() -> Waypoints {
     [(account("shop/wp"), Arc::from("shop/wp"))].into()
 }
 
+fn made() -> Made {
+    [account("shop/wp")].into()
+}
+
 fn caller(who: &str, pod: &str, uid: &str, node: Option<&str>) -> Caller {
     let pod = BoundPod { name: pod.to_owned(), uid: uid.to_owned() };
     Caller {
@@ -64,7 +68,9 @@ fn only_the_living_pod_of_a_trusted_account_on_its_own_node_is_a_node_proxy() {
     let (pods, domain) = (pods(), TrustDomain::default());
     let trusted = [account("ambit-system/ztunnel"), account("ambit-system/else2")];
     let waypoints = waypoints();
-    let rules = Rules { trusted: &trusted, waypoints: &waypoints, trust_domain: &domain, pods: &pods };
+    let made = made();
+    let rules =
+        Rules { trusted: &trusted, waypoints: &waypoints, made: &made, trust_domain: &domain, pods: &pods };
     let zt = "ambit-system/ztunnel";
     let table = [
         (caller(zt, "ztunnel-a", "u-ztunnel-a", Some("node-a")), None, "ok"),
@@ -95,7 +101,9 @@ fn a_node_proxy_gets_the_identities_of_live_pods_on_its_node_and_no_others() {
     let (pods, domain) = (pods(), TrustDomain::default());
     let trusted = [account("ambit-system/ztunnel")];
     let waypoints = waypoints();
-    let rules = Rules { trusted: &trusted, waypoints: &waypoints, trust_domain: &domain, pods: &pods };
+    let made = made();
+    let rules =
+        Rules { trusted: &trusted, waypoints: &waypoints, made: &made, trust_domain: &domain, pods: &pods };
     let node =
         |node: &str| Proxy::Node(NodeProxy { node: node.to_owned(), pod: "ambit-system/z".to_owned() });
     let proxy = node("node-a");
@@ -122,8 +130,9 @@ fn a_node_proxy_gets_the_identities_of_live_pods_on_its_node_and_no_others() {
 #[test]
 fn a_waypoint_is_a_replica_of_an_accepted_gateway_by_its_own_token() {
     let (pods, domain, trusted) = (pods(), TrustDomain::default(), [account("ambit-system/ztunnel")]);
-    let accepted = waypoints();
+    let (accepted, made) = (waypoints(), made());
     let none = Waypoints::new();
+    let early: Waypoints = [(account("shop/wp2"), Arc::from("shop/wp2"))].into();
     for (who, pod, uid, node, waypoints, expected) in [
         ("shop/wp", "wp-1", "u-wp-1", "node-a", &accepted, "ok"),
         ("shop/wp", "wp-1", "u-wp-1", "node-b", &accepted, "other_node"),
@@ -138,8 +147,10 @@ fn a_waypoint_is_a_replica_of_an_accepted_gateway_by_its_own_token() {
         // Its Gateway is not accepted, or is gone.
         ("shop/wp2", "wp2-1", "u-wp2-1", "node-a", &accepted, "application_token"),
         ("shop/wp", "wp-1", "u-wp-1", "node-a", &none, "application_token"),
+        // Its Gateway is accepted, and somebody else's account still has the name.
+        ("shop/wp2", "wp2-1", "u-wp2-1", "node-a", &early, "account_not_made"),
     ] {
-        let rules = Rules { trusted: &trusted, waypoints, trust_domain: &domain, pods: &pods };
+        let rules = Rules { trusted: &trusted, waypoints, made: &made, trust_domain: &domain, pods: &pods };
         let found = proxy(&caller(who, pod, uid, Some(node)), None, rules);
         assert_eq!(found.as_ref().map_or_else(Refused::label, |_| "ok"), expected, "{who} {pod}: {found:?}");
         if let Ok(found) = found {
@@ -151,7 +162,9 @@ fn a_waypoint_is_a_replica_of_an_accepted_gateway_by_its_own_token() {
 #[test]
 fn a_waypoint_gets_its_own_identity_alone() {
     let (pods, domain, waypoints) = (pods(), TrustDomain::default(), waypoints());
-    let rules = Rules { trusted: &[], waypoints: &waypoints, trust_domain: &domain, pods: &pods };
+    let made = made();
+    let rules =
+        Rules { trusted: &[], waypoints: &waypoints, made: &made, trust_domain: &domain, pods: &pods };
     let waypoint = proxy(&caller("shop/wp", "wp-1", "u-wp-1", None), None, rules).expect("a replica");
     for (asked, expected) in [
         ("spiffe://cluster.local/ns/shop/sa/wp", "ok"),

@@ -94,7 +94,8 @@ pub(crate) fn listener_fault(is_plain: bool, listener: &Listener) -> Option<(&'s
     let Listener { name, port, protocol, .. } = listener;
     match (is_plain, protocol.as_str(), port.get()) {
         (true, "HTTP", port) if TAKEN.contains(&port) => {
-            let text = format!("listener {name} is on port {port}, which the proxy itself uses; choose another");
+            let text =
+                format!("listener {name} is on port {port}, which the proxy itself uses; choose another");
             Some(("PortUnavailable", text))
         }
         (true, "HTTP", _) | (false, "HBONE", PORT) => None,

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use ambit_crds::authorization_policy::TargetRef;
+use ambit_crds::gateway::Gateway;
 use ambit_crds::gateway_class::GatewayClass;
 use ambit_crds::mesh_config::PolicyPlacement;
 use ambit_crds::pod::Pod;
 use ambit_crds::service::{Addressing, Service};
 
 use crate::objects::Key;
-use crate::status::waypoint::{Bound, Canary, GatewayOutcome, How, Ready, Role};
+use crate::status::waypoint::{Bound, Canary, GatewayOutcome, How, Parameters, Ready, Role};
 use crate::status::{Fronted, Targets};
 use crate::translate::binding::{self, Link, Share, Unbound};
 use crate::translate::gateways::{Readiness, Refusal, Standing};
@@ -32,7 +33,12 @@ impl State {
                     addresses.extend(ips.iter().map(ToString::to_string));
                 }
                 let role = if waypoint.plain.is_empty() { Role::Waypoint } else { Role::Gateway };
-                GatewayOutcome::Accepted { role, addresses, readiness: ready(waypoint.readiness) }
+                let parameters = match self.objects.get::<Gateway>(key)?.spec.infrastructure.as_ref() {
+                    Some(infrastructure) if infrastructure.parameters_ref.is_some() => Parameters::Asked,
+                    _ => Parameters::None,
+                };
+                let readiness = ready(waypoint.readiness);
+                GatewayOutcome::Accepted { role, addresses, readiness, parameters }
             }
         })
     }
@@ -150,7 +156,7 @@ impl State {
                 sorted.bound.insert(resource_name(&gateway));
             }
             Some(Standing::Refused(_)) => sorted.others.push(name),
-            None if self.objects.get::<ambit_crds::gateway::Gateway>(&gateway).is_some() => {
+            None if self.objects.get::<Gateway>(&gateway).is_some() => {
                 sorted.others.push(name);
             }
             None => sorted.missing.push(name),

@@ -66,7 +66,6 @@ pub(super) fn at_parents(ctx: &Context<'_>, route: &Route<'_>, facts: &Facts<'_>
 /// Whether a route is accepted at one parent: reason and sentence.
 fn at_parent(ctx: &Context<'_>, route: &Route<'_>, parent: &ParentRef) -> (&'static str, String) {
     match route.attachment(ctx, parent) {
-
         Attachment::Port(0) => ("Accepted", "all ports".to_owned()),
         Attachment::Port(port) => ("Accepted", format!("port {port}")),
         Attachment::Missing(text) => ("NoMatchingParent", text),
