@@ -22,7 +22,7 @@ use crate::ca::authority::Authority;
 use crate::ca::service::Certificates;
 use crate::gate::{Facts, Gate};
 use crate::home::{CaError, Home, Trusting};
-use crate::listen::{self, ServingError};
+use crate::listen::{self, ServingError, Speaks};
 use crate::objects::Change;
 use crate::outage::{self, Outages};
 use crate::pipeline::{Pipeline, Settled, Taken, Translate};
@@ -201,7 +201,7 @@ pub async fn serve(
     settings: &Settings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), AppError> {
-    let config = listen::serving(mesh.authority.clone(), settings.ca.names.clone())?;
+    let config = listen::serving(mesh.authority.clone(), settings.ca.names.clone(), Speaks::Http2)?;
     let incoming = listen::accept(listener, config, settings.streams + SPARE_CONNECTIONS);
     let (stopping, mut stopped) = watch::channel(());
     let streams = settings.streams;

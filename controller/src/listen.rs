@@ -40,6 +40,15 @@ pub struct Secured {
     _place: OwnedSemaphorePermit,
 }
 
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// gRPC.
+    Http2,
+    /// HTTP/1.1, as the API server asks.
+    Http1,
+}
+
 /// Why there is no serving certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
@@ -87,8 +96,9 @@ impl AsyncWrite for Secured {
 pub fn serving(
     authority: Arc<Authority>,
     names: Vec<String>,
+    speaks: Speaks,
 ) -> Result<watch::Receiver<Arc<ServerConfig>>, ServingError> {
-    let (config, renew_at) = make(&authority, &names)?;
+    let (config, renew_at) = make(&authority, &names, speaks)?;
     let (sender, receiver) = watch::channel(config);
     spawn("serving certificate", async move {
         let mut due = renew_at;
@@ -101,7 +111,7 @@ pub fn serving(
             if SystemTime::now() < due {
                 continue;
             }
-            due = match make(&authority, &names) {
+            due = match make(&authority, &names, speaks) {
                 Ok((config, renew_at)) => {
                     sender.send_replace(config);
                     renew_at
@@ -116,10 +126,20 @@ pub fn serving(
     Ok(receiver)
 }
 
-fn make(authority: &Authority, names: &[String]) -> Result<(Arc<ServerConfig>, SystemTime), ServingError> {
+fn make(
+    authority: &Authority,
+    names: &[String],
+    speaks: Speaks,
+) -> Result<(Arc<ServerConfig>, SystemTime), ServingError> {
     let serving = authority.serving(names, SystemTime::now())?;
     let config = plain_server_config(&serving.certificate, &serving.key);
-    Ok((config.map_err(|cause| ServingError::Tls(cause.to_string()))?, serving.renew_at))
+    let config = config.map_err(|cause| ServingError::Tls(cause.to_string()))?;
+    if speaks == Speaks::Http2 {
+        return Ok((config, serving.renew_at));
+    }
+    let mut config = ServerConfig::clone(&config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok((Arc::new(config), serving.renew_at))
 }
 
 /// Accepts until the receiver is dropped, with at most `connections` open; who comes then waits in the backlog.

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::analyze::{self, Finding};
 use crate::ca::authority::Authority;
-use crate::listen::{self, Secured, ServingError};
+use crate::listen::{self, Secured, ServingError, Speaks};
 use crate::translate::Translator;
 
 /// Where questions are asked.
@@ -90,7 +90,7 @@ impl Webhook {
     ) -> Result<(), WebhookError> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|cause| WebhookError::Listen { address, cause })?;
-        let config = listen::serving(authority, names)?;
+        let config = listen::serving(authority, names, Speaks::Http1)?;
         let mut incoming = listen::accept(listener, config, CONNECTIONS);
         tracing::info!(%address, "answering the API server's questions about objects");
         spawn("webhook", async move {
@@ -119,7 +119,8 @@ impl Webhook {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let plain = |status, text: &'static str| response(status, "text/plain", Bytes::from_static(text.as_bytes()));
+        let plain =
+            |status, text: &'static str| response(status, "text/plain", Bytes::from_static(text.as_bytes()));
         if request.uri().path() != PATH || request.method() != Method::POST {
             return plain(StatusCode::NOT_FOUND, "AdmissionReviews are answered at POST /validate\n");
         }

@@ -135,7 +135,8 @@ mod tests {
 
     fn ask(object: Value) -> Question {
         let request = json!({ "uid": "u-1", "namespace": "shop", "operation": "CREATE", "object": object });
-        let body = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request });
+        let body =
+            json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request });
         Question::read(body.to_string().as_bytes()).expect("a question")
     }
 
@@ -166,9 +167,15 @@ mod tests {
     fn what_can_never_be_right_is_refused_with_object_field_and_mend() {
         let weightless = json!([{ "name": "web", "port": 80, "weight": 0 }]);
         let table = [
-            (policy(json!({ "rules": [{ "frm": [] }] })), ["AuthorizationPolicy shop/p", "spec.rules[0].frm", "from"]),
+            (
+                policy(json!({ "rules": [{ "frm": [] }] })),
+                ["AuthorizationPolicy shop/p", "spec.rules[0].frm", "from"],
+            ),
             (policy(json!({ "action": "PERMIT" })), ["AuthorizationPolicy shop/p", "spec.action", "ALLOW"]),
-            (route(weightless), ["HTTPRoute shop/r-new", "backendRefs", "give at least one backend a weight"]),
+            (
+                route(weightless),
+                ["HTTPRoute shop/r-new", "backendRefs", "give at least one backend a weight"],
+            ),
         ];
         for (object, expected) in table {
             let answer = answer(object);
@@ -184,14 +191,16 @@ mod tests {
         assert_eq!(missing["allowed"], true, "{missing}");
         let warnings = missing["warnings"].as_array().expect("warnings");
         assert!(warnings.iter().any(|one| one.as_str().unwrap().contains("later")), "{missing}");
-        let good = answer(policy(json!({ "rules": [{ "from": [{ "source": { "namespaces": ["shop"] } }] }] })));
+        let good =
+            answer(policy(json!({ "rules": [{ "from": [{ "source": { "namespaces": ["shop"] } }] }] })));
         assert_eq!(good["allowed"], true, "{good}");
     }
 
     #[test]
     fn removals_and_strangers_are_let_through_and_nonsense_is_no_question() {
         assert_eq!(answer(Value::Null), json!({ "uid": "u-1", "allowed": true }));
-        let stranger = json!({ "apiVersion": "example.org/v1", "kind": "Thing", "metadata": { "name": "t" } });
+        let stranger =
+            json!({ "apiVersion": "example.org/v1", "kind": "Thing", "metadata": { "name": "t" } });
         assert_eq!(answer(stranger)["allowed"], true);
         for body in ["", "{}", r#"{"apiVersion": "admission.k8s.io/v1beta1", "request": {"uid": "u"}}"#] {
             assert!(Question::read(body.as_bytes()).is_none(), "{body}");

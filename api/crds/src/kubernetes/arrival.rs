@@ -61,7 +61,9 @@ impl Arrival {
         let place = Place { file: PLACE.into(), order };
         let whole = whole(resource, object);
         let face = Face::new(kind, &whole);
-        let keeps = kind.standing() == Standing::Enforced && !kind.group().is_empty();
+        // What Kubernetes itself wrote cannot be bad for long.
+        let is_builtin = matches!(kind.group(), "" | "apps" | "discovery.k8s.io");
+        let keeps = kind.standing() == Standing::Enforced && !is_builtin;
         let spec = keeps.then(|| whole.get("spec").cloned().map(Arc::new)).flatten();
         let kept = face.annotations.get(LAST_GOOD).cloned();
         let before = kept.as_ref().map(|_| whole.clone());
