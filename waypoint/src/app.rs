@@ -15,16 +15,16 @@ use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
 use ambit_process::metrics::Metrics;
-use ambit_process::overload::Overload;
+use ambit_process::overload::{Overload, TooLow};
 use ambit_process::readiness::{Hold, Readiness};
 use ambit_process::signal::{self, Quit};
 use ambit_process::spawn::{spawn, spawn_local};
 use ambit_process::telemetry::LogHandle;
 use ambit_process::workers::Workers;
-use ambit_transport::hbone;
 use ambit_transport::hbone::pool::{Directory, Pool};
 use ambit_transport::socket::{self, ListenOptions, Netns};
 use ambit_transport::trust::Accepted;
+use ambit_transport::{buffer, hbone};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -66,6 +66,9 @@ pub enum Fatal {
     /// Where HBONE is to arrive.
     #[error("cannot listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
+    /// The memory we may use.
+    #[error("{0}")]
+    Memory(#[from] TooLow),
 }
 
 /// Runs until told to stop, then drains.
@@ -148,6 +151,8 @@ pub async fn assemble(
     drain: drain::Watch,
     reporting: Reporting,
 ) -> Result<Arc<Mesh>, Fatal> {
+    let overload = Overload::new(settings.data.memory_ceiling)?;
+    buffer::bound(overload.sizes());
     let workers =
         Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
     let control = &settings.control;
@@ -155,7 +160,6 @@ pub async fn assemble(
         Identity::new(&control.trust_domain, &control.pod_namespace, &settings.names.service_account)?;
     let credentials = Credentials::new(Accepted::only(control.trust_domain.clone()));
     let times = settings.data.times;
-    let overload = Overload::new(settings.data.memory_ceiling);
     let own = Own {
         certificate: credentials.watch(&identity),
         identity,
@@ -166,9 +170,10 @@ pub async fn assemble(
             connect_timeout: times.connect.saturating_mul(2),
             idle_timeout: times.tunnel_idle,
             preface_timeout: times.connect,
-            ..hbone::Settings::within(overload.ceiling())
+            ..hbone::Settings::sized(overload.sizes())
         },
         times,
+        overload: overload.clone(),
     };
     let mesh = Arc::new(Mesh {
         own: Arc::new(own),

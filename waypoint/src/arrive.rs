@@ -121,12 +121,12 @@ fn hand_over(stream: std::net::TcpStream, client: ClientAddr, door: Door, mesh: 
         Door::Tunnels => Work::Tunnel,
         Door::Plain(_) => Work::Connection,
     };
-    if !mesh.admits(work) {
+    let Some(charge) = mesh.admit(work) else {
         // Dropped, and so closed: overload sheds new work first.
         debug!(%client, "memory is short");
         return;
-    }
-    let (Some(worker), Some(opened)) = (mesh.workers.least_loaded(), mesh.open.admit()) else {
+    };
+    let (Some(worker), Some(opened)) = (mesh.workers.least_loaded(), mesh.open.admit(charge)) else {
         mesh.overload.shed(work);
         debug!(%client, "too many open connections");
         return;
@@ -177,7 +177,12 @@ async fn tunnel(stream: TcpStream, client: ClientAddr, opened: Opened, mesh: Arc
 
 /// The life of one stream of a tunnel.
 async fn answer(ask: Ask, client: ClientAddr, mesh: Arc<Mesh>, world: Rc<World>) {
-    let decided = decide(&ask.method, &ask.authority, &mesh);
+    // For as long as the stream lives.
+    let charge = mesh.admit(Work::Connection);
+    let decided = match charge {
+        Some(_) => decide(&ask.method, &ask.authority, &mesh),
+        None => Err(Refused::Overloaded),
+    };
     let (bound, dialled, declared) = match decided {
         Ok(decided) => decided,
         Err(refused) => {
@@ -259,9 +264,6 @@ async fn plain(
 fn decide(method: &Method, authority: &str, mesh: &Mesh) -> Result<(Bound, SocketAddr, Declared), Refused> {
     if *method != Method::CONNECT {
         return Err(Refused::Method(method.clone()));
-    }
-    if !mesh.admits(Work::Connection) {
-        return Err(Refused::Overloaded);
     }
     let snapshot = mesh.view.load();
     let pod = mesh.here(&snapshot).ok_or(NotTaken::Unready)?;

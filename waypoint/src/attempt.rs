@@ -208,7 +208,9 @@ impl<'e> Way<'e> {
                 let attempt = replay.attempt();
                 let attempt = attempt.ok_or_else(|| Failed::new(gone(), End::Reset { sent: Sent::Some }))?;
                 let judged = judged.follow(&self.exchange.since);
-                Outgoing::attempt(attempt, Some(judged), (self.received.clone(), self.exchange.speaks))
+                let counted = (self.received.clone(), self.exchange.speaks);
+                let pieces = self.exchange.arrival.mesh.overload.sizes().pieces;
+                Outgoing::attempt(attempt, Some(judged), counted, pieces)
             }
         };
         let sending = self.send(&endpoint, outline, body);

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use ambit_process::overload::Pieces;
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -28,13 +29,30 @@ pub struct Outgoing {
 
 enum Sent {
     Nothing,
-    Streamed { attempt: Attempt<Incoming>, sent: u64, messages: Option<Messages>, passed: Rc<Passed> },
-    Copied { bytes: Option<Bytes>, trailers: Option<HeaderMap> },
+    Streamed {
+        attempt: Attempt<Incoming>,
+        sent: u64,
+        messages: Option<Messages>,
+        passed: Rc<Passed>,
+        pieces: Pieces,
+    },
+    Copied {
+        bytes: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    },
 }
 
 /// Whether a request has been sent to its end.
 #[derive(Debug, Default)]
 pub struct Finished(Cell<bool>);
+
+/// A piece of a body as it travels on: so that it does not hold the whole of a buffer while it waits, if memory is bounded.
+fn travelling(frame: Frame<Bytes>, pieces: Pieces) -> Frame<Bytes> {
+    match pieces {
+        Pieces::Shared => frame,
+        Pieces::Copied => frame.map_data(|data| Bytes::copy_from_slice(&data)),
+    }
+}
 
 /// Why a request's body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +88,7 @@ pub struct Answer {
 enum Got {
     Nothing,
     Local(Bytes),
-    Streamed { body: Incoming, deadline: Option<Pin<Box<Sleep>>> },
+    Streamed { body: Incoming, deadline: Option<Pin<Box<Sleep>>>, pieces: Pieces },
 }
 
 impl Finished {
@@ -91,10 +109,11 @@ impl Outgoing {
         attempt: Attempt<Incoming>,
         judged: Option<Verdicts>,
         (passed, speaks): (Rc<Passed>, Speaks),
+        pieces: Pieces,
     ) -> Self {
         let finished = Rc::new(Finished(Cell::new(attempt.is_end_stream())));
         let messages = (speaks == Speaks::Grpc).then(Messages::default);
-        Self { kind: Sent::Streamed { attempt, sent: 0, messages, passed }, finished, judged }
+        Self { kind: Sent::Streamed { attempt, sent: 0, messages, passed, pieces }, finished, judged }
     }
 
     /// A copy of a body that has passed.
@@ -127,7 +146,7 @@ impl Body for Outgoing {
             Sent::Copied { bytes, trailers } => {
                 bytes.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers)).map(Ok)
             }
-            Sent::Streamed { attempt, sent, messages, passed } => {
+            Sent::Streamed { attempt, sent, messages, passed, pieces } => {
                 if let Some(judged) = &mut this.judged
                     && judged.poll_forbidden(cx).is_ready()
                 {
@@ -141,7 +160,7 @@ impl Body for Outgoing {
                     messages.iter_mut().for_each(|messages| messages.pass(data));
                     passed.reach(*sent, messages.as_ref().map_or(0, Messages::whole));
                 }
-                next.map(|frame| frame.map_err(Cut::Client))
+                next.map(|frame| frame.map(|frame| travelling(frame, *pieces)).map_err(Cut::Client))
             }
         };
         if next.is_none() || this.is_end_stream() {
@@ -177,7 +196,8 @@ impl Answer {
     /// The endpoint's.
     pub fn streamed(body: Incoming, deadline: Option<tokio::time::Instant>, tail: Box<Tail>) -> Self {
         let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
-        Self { kind: Got::Streamed { body, deadline }, tail: Some(tail) }
+        let pieces = tail.pieces();
+        Self { kind: Got::Streamed { body, deadline, pieces }, tail: Some(tail) }
     }
 
     fn end(&mut self, ended: Ended) {
@@ -202,8 +222,8 @@ impl Body for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let (body, deadline) = match &mut this.kind {
-            Got::Streamed { body, deadline } => (body, deadline),
+        let (body, deadline, pieces) = match &mut this.kind {
+            Got::Streamed { body, deadline, pieces } => (body, deadline, *pieces),
             Got::Nothing => {
                 this.end(Ended::Whole);
                 return Poll::Ready(None);
@@ -229,7 +249,7 @@ impl Body for Answer {
                 if last {
                     this.end(Ended::Whole);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(travelling(frame, pieces))))
             }
             Poll::Ready(Some(Err(cause))) => this.broke(Broken::Endpoint(cause)),
             Poll::Ready(None) => {

@@ -48,6 +48,7 @@ pub fn dump(mesh: &Mesh) -> Value {
         "overload": {
             "level": mesh.overload.level().to_string(),
             "memoryUsed": mesh.overload.used(),
+            "memoryCharged": mesh.overload.charged(),
             "memoryCeiling": mesh.overload.ceiling(),
         },
         "config": Value::Object(config.collect()),

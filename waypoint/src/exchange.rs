@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use rand::Rng;
 
@@ -93,9 +93,8 @@ async fn live(request: Request<Incoming>, speaks: Speaks, record: &mut Record) -
     record.identify(&mut head.headers, snapshot.waypoint.gateway.as_ref());
     let head = Rc::new(head);
     record.head = Some(head.clone());
-    if !arrival.mesh.admits(Work::Request) {
-        return Err(Refusal::Overloaded);
-    }
+    let work = if body.is_end_stream() { Work::Request } else { Work::Upload };
+    record.charge = arrival.mesh.admit(work).ok_or(Refusal::Overloaded)?;
     let exchange =
         Rc::new(Exchange { known: Known::of(&arrival, &snapshot), arrival, snapshot, since, head, speaks });
     if let Bound::Workload(_) = exchange.arrival.bound {

@@ -10,7 +10,7 @@ use ambit_api::workload::Workload;
 use ambit_discovery::credentials::{Credentials, State};
 use ambit_discovery::view::{Snapshot, View};
 use ambit_process::drain::Watch;
-use ambit_process::overload::{Level, Overload, Standing, Work};
+use ambit_process::overload::{Charge, Level, Overload, Standing, Work};
 use ambit_process::workers::Workers;
 use ambit_transport::hbone;
 use tokio::sync::watch;
@@ -67,6 +67,8 @@ pub struct Own {
     pub hbone: hbone::Settings,
     /// Bounds on time.
     pub times: Times,
+    /// What memory allows.
+    pub overload: Overload,
 }
 
 /// Open tunnels and connections of the process.
@@ -78,7 +80,13 @@ pub struct Open {
 
 /// A place among the open ones; given back on drop.
 #[derive(Debug)]
-pub struct Opened(Arc<AtomicUsize>);
+pub struct Opened {
+    _counted: Counted,
+    _charge: Charge,
+}
+
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
 
 /// One worker's own. Never leaves its thread.
 pub struct World {
@@ -101,13 +109,14 @@ thread_local! {
 impl Mesh {
     /// Whether clients are asked to go elsewhere.
     pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed) || self.overload.level() > Level::Clear
+        self.leaving.load(Ordering::Relaxed) || self.overload.level() == Level::Full
     }
 
-    /// Whether memory allows new work; what it does not allow is counted here and refused by the caller.
-    pub fn admits(&self, work: Work) -> bool {
-        let admitted = self.overload.admits(work, Standing::Greedy);
-        if !admitted {
+    /// The memory for new work, to be held as long as that lasts; what there is none for is counted here and refused by
+    /// the caller.
+    pub fn admit(&self, work: Work) -> Option<Charge> {
+        let admitted = self.overload.admit(work, Standing::Greedy);
+        if admitted.is_none() {
             self.overload.shed(work);
         }
         admitted
@@ -125,12 +134,12 @@ impl Open {
         Self { count: Arc::default(), limit }
     }
 
-    /// Takes a place; `None` when all are taken.
-    pub fn admit(&self) -> Option<Opened> {
+    /// Takes a place, for which memory is charged already; `None` when all are taken.
+    pub fn admit(&self, charge: Charge) -> Option<Opened> {
         // Counted first and given back by drop on refusal, so that two arrivals cannot share the last place.
         let before = self.count.fetch_add(1, Ordering::Relaxed);
-        let opened = Opened(self.count.clone());
-        (before < self.limit).then_some(opened)
+        let counted = Counted(self.count.clone());
+        (before < self.limit).then_some(Opened { _counted: counted, _charge: charge })
     }
 
     /// How many are open.
@@ -139,7 +148,7 @@ impl Open {
     }
 }
 
-impl Drop for Opened {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

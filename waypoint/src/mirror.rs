@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ambit_api::route::Mirror;
+use ambit_process::overload::Work;
 use ambit_process::spawn::spawn_local;
 use tracing::{debug, info};
 
@@ -72,6 +73,7 @@ fn cluster(exchange: &Exchange, to: &Mirror) -> ClusterKey {
 async fn attempt(exchange: &Exchange, to: &ClusterKey, copy: Outline, whole: Whole) -> Result<(), Refusal> {
     let (snapshot, arrival) = (&exchange.snapshot, &exchange.arrival);
     let backends = Backends::service(snapshot, arrival, &to.service, (to.subset.as_ref(), to.port))?;
+    let _charge = arrival.mesh.admit(Work::Upload).ok_or(Refusal::Overloaded)?;
     let endpoint = backends.choose(&[], arrival.dialled.ip())?;
     if let Some(uid) = endpoint.pod() {
         exchange.authorize((&uid, endpoint.at), &copy).inspect_err(|_denied| endpoint.refused())?;

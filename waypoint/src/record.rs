@@ -13,6 +13,7 @@ use ambit_api::reason::Reason;
 use ambit_api::route::HttpRule;
 use ambit_api::waypoint::Gateway;
 use ambit_api::workload::Workload;
+use ambit_process::overload::{Charge, Pieces};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Frame;
@@ -112,6 +113,8 @@ pub struct Record {
     pub kept: Vec<(HeaderName, HeaderValue)>,
     /// Its place in a trace; `None` if nothing is traced.
     pub trace: Option<Trace>,
+    /// The memory that it may take.
+    pub charge: Charge,
     closed: bool,
 }
 
@@ -183,6 +186,7 @@ impl Record {
             format: arrival.world.report.format(&arrival.mesh.view.load()),
             kept: Vec::new(),
             trace: None,
+            charge: Charge::default(),
             closed: false,
         }
     }
@@ -279,6 +283,11 @@ impl Tail {
         } else if let Some(trailers) = frame.trailers_ref() {
             self.record.trailers(trailers);
         }
+    }
+
+    /// What the pieces of its body are.
+    pub fn pieces(&self) -> Pieces {
+        self.record.arrival.mesh.overload.sizes().pieces
     }
 
     /// The same of an answer of ours.

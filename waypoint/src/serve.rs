@@ -27,14 +27,8 @@ use crate::refuse::Refusal;
 use crate::sniff::Spoken;
 use crate::{detach, exchange};
 
-/// What one HTTP/2 stream may send before the endpoint has taken any.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// The same of all streams of a connection.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-
-/// Bytes of one HTTP/2 answer that may wait for the client's credit.
-const SEND_BUFFER: usize = 512 * 1024;
+/// Bytes that are read beyond the longest head, so that it is known to be too long.
+const HEAD_OVERRUN: usize = 4096;
 
 /// Streams a client may reset before we have looked at them.
 const PENDING_RESETS: usize = 20;
@@ -102,6 +96,8 @@ where
         // It runs from the end of the last answer, so it bounds idle connections too.
         .header_read_timeout(data.times.idle)
         .max_header_size(data.max_head)
+        // What is too long for it would be answered before it is known to be too long a head.
+        .max_buf_size(mesh.overload.sizes().http1_buffer.max(data.max_head + HEAD_OVERRUN))
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
     let mut connection = pin!(connection);
@@ -166,15 +162,15 @@ where
 {
     let mesh = arrival.mesh.clone();
     let data = &mesh.settings.data;
-    let served = arrival.clone();
+    let (sizes, served) = (mesh.overload.sizes(), arrival.clone());
     let service = service_fn(move |request| handle(request, served.clone(), None));
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(data.max_head).unwrap_or(u32::MAX))
         .max_concurrent_streams(data.max_streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(sizes.stream_window)
+        .initial_connection_window_size(sizes.http2_window)
+        .max_send_buf_size(sizes.send_buffer)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(ERROR_RESETS)
         .keep_alive_interval(PING.0)

@@ -141,7 +141,7 @@ impl Data {
             memory_ceiling: reader.parsed(
                 "AMBIT_MEMORY_CEILING",
                 Asked::Auto,
-                "memory (256Mi) from 80 % of which on new connections are refused, from 90 % on requests too; auto: the container's limit; off",
+                "memory (256Mi, at least 32Mi) from 80 % of which on new connections are refused, from 90 % on requests too; auto: the container's limit; off",
             ),
         }
     }

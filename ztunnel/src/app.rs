@@ -10,15 +10,15 @@ use ambit_process::admin::{Addresses, Admin, BindError, Serving};
 use ambit_process::drain;
 use ambit_process::limits::raise_open_files;
 use ambit_process::metrics::Metrics;
-use ambit_process::overload::Overload;
+use ambit_process::overload::{Overload, TooLow};
 use ambit_process::readiness::Readiness;
 use ambit_process::signal::{self, Quit};
 use ambit_process::spawn::spawn;
 use ambit_process::telemetry::LogHandle;
 use ambit_process::workers::Workers;
-use ambit_transport::hbone;
 use ambit_transport::hbone::pool::{Directory, Pool};
 use ambit_transport::trust::Accepted;
+use ambit_transport::{buffer, hbone};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -45,6 +45,9 @@ pub enum Fatal {
     /// An admin address.
     #[error("{0}")]
     Bind(#[from] BindError),
+    /// The memory we may use.
+    #[error("{0}")]
+    Memory(#[from] TooLow),
 }
 
 /// Runs until told to stop, then drains.
@@ -52,11 +55,12 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
     let (metrics, readiness, quit) = (Metrics::new(), Readiness::new(), Quit::new());
     log.register(&metrics);
     let (trigger, watch) = drain::channel();
+    let overload = Overload::new(settings.data.memory_ceiling)?;
+    buffer::bound(overload.sizes());
     let workers =
         Workers::start(Workers::count_from(settings.data.workers), "worker").map_err(Fatal::Workers)?;
     let (writer, view) = view::view();
     let credentials = Credentials::new(Accepted::only(settings.control.trust_domain.clone()));
-    let overload = Overload::new(settings.data.memory_ceiling);
     overload.register(&metrics);
     let mesh = Arc::new(Mesh {
         report: Report::new(&metrics, workers.len()),
@@ -66,7 +70,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), Fatal> {
             connect_timeout: settings.data.times.connect.saturating_mul(2),
             idle_timeout: settings.data.times.tunnel_idle,
             preface_timeout: settings.data.times.connect,
-            ..hbone::Settings::within(overload.ceiling())
+            ..hbone::Settings::sized(overload.sizes())
         },
         settings,
         view,

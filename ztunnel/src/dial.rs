@@ -8,6 +8,7 @@ use ambit_api::reason::Reason;
 use ambit_api::workload::Workload;
 use ambit_discovery::credentials::Held;
 use ambit_discovery::resolve::{Hop, Plain, Tunnel};
+use ambit_process::overload::Work;
 use ambit_transport::addr::{ClientAddr, ServerAddr};
 use ambit_transport::hbone::client::{self, ConnectError, ConnectRequest, TunnelError};
 use ambit_transport::hbone::pool::{Key, OpenError};
@@ -130,6 +131,7 @@ async fn to_tunnel(origin: &Origin, tunnel: &Tunnel, mesh: &Mesh, world: &World)
     let stream = world
         .pool
         .open(&key, &request, || async {
+            mesh.overload.charge(Work::Tunnel).spend();
             let stream = socket::dial(&pod.netns, key.to, &options).await?;
             let config = held.client.expecting(key.expected.clone());
             let (stream, peer) = tls::connect(stream, config, within).await?;

@@ -23,6 +23,7 @@ pub fn dump(mesh: &Mesh, pods: &Pods) -> Value {
         "overload": {
             "level": mesh.overload.level().to_string(),
             "memoryUsed": mesh.overload.used(),
+            "memoryCharged": mesh.overload.charged(),
             "memoryCeiling": mesh.overload.ceiling(),
         },
         "version": { "version": env!("CARGO_PKG_VERSION") },

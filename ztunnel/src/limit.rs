@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ambit_process::overload::{Standing, Work};
+use ambit_process::overload::{Charge, Standing, Work};
 
 use crate::mesh::Mesh;
 use crate::pods::Pod;
@@ -22,6 +22,12 @@ pub struct Total {
 /// A place under the limits; given back on drop.
 #[derive(Debug)]
 pub struct Open {
+    _counted: Counted,
+    _charge: Charge,
+}
+
+#[derive(Debug)]
+struct Counted {
     total: Arc<Total>,
     pod: Arc<AtomicUsize>,
 }
@@ -29,16 +35,19 @@ pub struct Open {
 impl Open {
     /// Takes a place for one connection of a pod, or one stream of a tunnel to it; `None` when a limit is reached.
     pub fn admit(mesh: &Mesh, pod: &Pod, work: Work) -> Option<Self> {
-        let open = Self { total: mesh.open.clone(), pod: pod.open.clone() };
+        let counted = Counted { total: mesh.open.clone(), pod: pod.open.clone() };
         // Counted first and given back by drop on refusal, so that two arrivals cannot share the last place.
-        let process = open.total.connections.fetch_add(1, Ordering::Relaxed);
-        let own = open.pod.fetch_add(1, Ordering::Relaxed);
+        let process = counted.total.connections.fetch_add(1, Ordering::Relaxed);
+        let own = counted.pod.fetch_add(1, Ordering::Relaxed);
         let pods = match own {
-            0 => open.total.pods.fetch_add(1, Ordering::Relaxed) + 1,
-            _ => open.total.pods.load(Ordering::Relaxed),
+            0 => counted.total.pods.fetch_add(1, Ordering::Relaxed) + 1,
+            _ => counted.total.pods.load(Ordering::Relaxed),
         };
-        let fits = process < mesh.limits.process && own < mesh.limits.pod;
-        (fits && mesh.overload.admits(work, standing(own, process, pods))).then_some(open)
+        if process >= mesh.limits.process || own >= mesh.limits.pod {
+            return None;
+        }
+        let charge = mesh.overload.admit(work, standing(own, process, pods))?;
+        Some(Self { _counted: counted, _charge: charge })
     }
 }
 
@@ -48,7 +57,7 @@ fn standing(own: usize, all: usize, pods: usize) -> Standing {
     if own.saturating_mul(pods.max(1)) < all.max(1) { Standing::Modest } else { Standing::Greedy }
 }
 
-impl Drop for Open {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.total.connections.fetch_sub(1, Ordering::Relaxed);
         if self.pod.fetch_sub(1, Ordering::Relaxed) == 1 {

@@ -1,26 +1,30 @@
 //! Overload: how near the process is to its ceiling on memory, and which new work it may still take on.
 //!
-//! Memory is looked at ten times a second, more often when half of it is used, and as soon as new work may have used up
-//! another thirty-second of it, so that a burst cannot pass the ceiling between two looks. New work is refused first, in this order: new
-//! connections of those who have more than their share, then every connection and request. What is open goes on, until the
-//! last moment before somebody else would end the whole process.
+//! New work is charged what it may come to hold, which windows and buffers bound ([`Sizes`]), before it takes any of it;
+//! the charge ends with the work, or within a second, when what it has taken shows in what is in use. So neither a burst of
+//! new work nor a late look can pass the ceiling. New work is refused first, in this order: new connections of those who have more
+//! than their share, then every connection and request. What is open goes on, until the last moment before somebody else
+//! would end the whole process.
 
+mod charges;
+mod level;
 mod memory;
+mod shown;
+mod sizes;
 
-use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
 use tracing::{info, warn};
 
+pub use charges::Charge;
+use charges::{Charges, TURN};
+pub use level::Level;
+use level::{Account, part};
 use memory::Memory;
 pub use memory::{Asked, NotACeiling, Origin};
+pub use sizes::{Pieces, Sizes};
 
 use crate::metrics::Metrics;
 
@@ -29,16 +33,12 @@ const LOOK: Duration = Duration::from_millis(100);
 const CLOSE_LOOK: Duration = Duration::from_millis(20);
 const HALF: u64 = 50;
 
-/// Part of the ceiling that new work may use up before memory is looked at again.
-const LOOKS: u64 = 32;
+/// Time after a look within which work that does not fit is no cause for another.
+const FRESH: Duration = Duration::from_millis(5);
 
 /// Time between two lines of the log about refused work, and between two looks at the limit itself, which an orchestrator
 /// may change while we run.
 const LINE: Duration = Duration::from_secs(1);
-
-/// Parts of the ceiling, in percent, at which a level begins, and below which it ends again.
-const TIGHT: (u64, u64) = (80, 70);
-const FULL: (u64, u64) = (90, 80);
 
 /// Percent of the ceiling from which on open work must go too.
 const LAST: u64 = 95;
@@ -46,17 +46,8 @@ const LAST: u64 = 95;
 /// Time between two such reliefs: what was freed has to be given back first.
 const BETWEEN_RELIEFS: Duration = Duration::from_secs(1);
 
-/// How near the ceiling is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// Everything is taken on.
-    Clear,
-    /// New connections are refused to those who have more than their share.
-    Tight,
-    /// All new work is refused.
-    Full,
-}
+/// A ceiling must leave as much for work as the program used before it had any.
+const TIMES_IDLE: u64 = 2;
 
 /// A piece of new work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +58,8 @@ pub enum Work {
     Connection,
     /// A request on a connection that is open.
     Request,
+    /// The same with a body.
+    Upload,
 }
 
 /// How much somebody holds already, compared with the others.
@@ -78,12 +71,30 @@ pub enum Standing {
     Greedy,
 }
 
+/// A ceiling under which nothing could be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a memory limit of {} MiB ({origin}) is too low: {} MiB are needed at least; raise it, or set AMBIT_MEMORY_CEILING=off to go without protection",
+    .ceiling >> 20, .needed.div_ceil(1 << 20)
+)]
+pub struct TooLow {
+    /// Bytes.
+    pub ceiling: u64,
+    /// Who set it.
+    pub origin: Origin,
+    /// Bytes that are needed.
+    pub needed: u64,
+}
+
 /// The guard of one process's memory; clones share it.
 #[derive(Clone, Debug)]
 pub struct Overload {
     asked: Asked,
+    sizes: Sizes,
+    /// What the kernel may keep for a connection, if that counts, in bytes.
+    kernel: u64,
     state: Arc<State>,
-    memory: Arc<Mutex<Memory>>,
+    watched: Arc<Mutex<Watched>>,
 }
 
 #[derive(Debug)]
@@ -92,137 +103,108 @@ struct State {
     /// Bytes; 0 without a ceiling.
     ceiling: AtomicU64,
     used: AtomicU64,
-    /// Bytes that new work may take until the next look.
-    room: AtomicI64,
-    /// Bytes more that the modest may take.
-    reserve: AtomicI64,
+    charges: Arc<Charges>,
     connections_shed: AtomicU64,
     requests_shed: AtomicU64,
 }
 
-/// What one look found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    level: Level,
-    room: i64,
-    reserve: i64,
-}
-
-impl Level {
-    fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::Clear,
-            1 => Self::Tight,
-            _ => Self::Full,
-        }
-    }
-
-    /// The level after this one, with so many bytes in use under this ceiling.
-    fn after(self, used: u64, ceiling: u64) -> Self {
-        let reaches = |percent: u64| used >= part(ceiling, percent);
-        let holds =
-            |(begins, ends): (u64, u64), level: Self| reaches(if self >= level { ends } else { begins });
-        if holds(FULL, Self::Full) {
-            Self::Full
-        } else if holds(TIGHT, Self::Tight) {
-            Self::Tight
-        } else {
-            Self::Clear
-        }
-    }
-}
-
-impl Work {
-    /// Bytes that it may cost at most before the next look.
-    fn cost(self) -> i64 {
-        match self {
-            Self::Tunnel => 256 << 10,
-            Self::Connection => 64 << 10,
-            Self::Request => 0,
-        }
-    }
-}
-
-impl Look {
-    fn new(before: Level, used: u64, ceiling: u64) -> Self {
-        let level = before.after(used, ceiling);
-        // Once work is refused it stays so until the level ends, not until one connection has gone.
-        let mark = part(ceiling, if level == Level::Clear { TIGHT.0 } else { TIGHT.1 });
-        let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let room = (bytes(mark) - bytes(used)).min(bytes(ceiling / LOOKS).max(Work::Tunnel.cost()));
-        Self { level, room, reserve: bytes(part(ceiling, FULL.0)) - bytes(mark) }
-    }
-}
-
-fn part(ceiling: u64, percent: u64) -> u64 {
-    ceiling / 100 * percent
+/// Whoever holds it looks at memory.
+#[derive(Debug)]
+struct Watched {
+    memory: Memory,
+    looked: Instant,
+    turned: Instant,
 }
 
 impl Overload {
     /// Looks once, so that the first connection is judged by what is so.
-    pub fn new(asked: Asked) -> Self {
+    ///
+    /// # Errors
+    /// When the ceiling leaves no room for work.
+    pub fn new(asked: Asked) -> Result<Self, TooLow> {
+        let memory = Memory::find(asked);
+        let (limit, used) = (memory.limit(), memory.used());
+        if let Some((ceiling, origin)) = limit {
+            let needed = sizes::LEAST.max(TIMES_IDLE * used);
+            if ceiling < needed {
+                return Err(TooLow { ceiling, origin, needed });
+            }
+        }
+        let overload = Self::with(asked, memory);
+        overload.look(&mut overload.watched());
+        Ok(overload)
+    }
+
+    fn with(asked: Asked, memory: Memory) -> Self {
+        let now = Instant::now();
         let state = State {
             level: AtomicU8::new(Level::Clear as u8),
             ceiling: AtomicU64::new(0),
             used: AtomicU64::new(0),
-            room: AtomicI64::new(0),
-            reserve: AtomicI64::new(0),
+            charges: Arc::default(),
             connections_shed: AtomicU64::new(0),
             requests_shed: AtomicU64::new(0),
         };
-        let memory = Arc::new(Mutex::new(Memory::find(asked)));
-        let overload = Self { asked, state: Arc::new(state), memory };
-        overload.look();
-        overload
+        let sizes = Sizes::within(memory.limit().map(|(bytes, _origin)| bytes));
+        let kernel = if memory.has_sockets() { sizes.kernel_cost() } else { 0 };
+        let watched = Watched { memory, looked: now, turned: now };
+        Self { asked, sizes, kernel, state: Arc::new(state), watched: Arc::new(Mutex::new(watched)) }
     }
 
     /// Registers what is shown of it.
     pub fn register(&self, metrics: &Metrics) {
-        metrics.with(|registry| registry.register_collector(Box::new(Shown(self.clone()))));
+        metrics.with(|registry| registry.register_collector(Box::new(shown::Shown(self.clone()))));
     }
 
-    /// Whether new work may be taken on; if not, whoever asked refuses it and says so with [`Overload::shed`].
-    pub fn admits(&self, work: Work, standing: Standing) -> bool {
+    /// How large windows and buffers are.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// Whether new work may be taken on: the memory it may take, to be held as long as the work lasts. If not, whoever asked
+    /// refuses the work and says so with [`Overload::shed`].
+    pub fn admit(&self, work: Work, standing: Standing) -> Option<Charge> {
         if self.ceiling().is_none() {
-            return true;
+            return Some(Charge::default());
         }
         if self.level() == Level::Full {
-            return false;
+            return None;
         }
-        if work == Work::Request {
-            return true;
+        // Charged first and given back by drop on refusal, so that two cannot share the last room.
+        let charge = self.charge(work);
+        // Perhaps what was taken on since the last look has not taken as much.
+        if self.fits(work, standing) || (self.look_again() && self.fits(work, standing)) {
+            return Some(charge);
         }
-        if self.charge(work.cost(), standing) {
-            return true;
-        }
-        if self.level() > Level::Clear {
-            return false;
-        }
-        // Perhaps what was taken on since the last look has not cost as much.
-        self.look();
-        self.charge(work.cost(), standing)
+        self.state.level.fetch_max(Level::Tight as u8, Ordering::Relaxed);
+        None
     }
 
-    /// Takes room for something until the next look, if there is any.
-    fn charge(&self, cost: i64, standing: Standing) -> bool {
-        let left = self.state.room.fetch_sub(cost, Ordering::Relaxed).saturating_sub(cost);
-        let reserve = match standing {
-            Standing::Modest => self.state.reserve.load(Ordering::Relaxed),
-            Standing::Greedy => 0,
-        };
-        let fits = left.saturating_add(reserve) >= 0;
-        if !fits {
-            // What is refused costs nothing.
-            self.state.room.fetch_add(cost, Ordering::Relaxed);
+    /// Charges what cannot be refused any more, as it follows from work that was taken on.
+    pub fn charge(&self, work: Work) -> Charge {
+        match self.ceiling() {
+            Some(_) => self.state.charges.take(self.cost(work)),
+            None => Charge::default(),
         }
-        fits
+    }
+
+    fn cost(&self, work: Work) -> u64 {
+        let kernel = match work {
+            Work::Tunnel | Work::Connection => self.kernel,
+            Work::Request | Work::Upload => 0,
+        };
+        self.sizes.cost(work) + kernel
+    }
+
+    fn fits(&self, work: Work, standing: Standing) -> bool {
+        self.level().admits(self.account(), work, standing)
     }
 
     /// Counts new work that was refused, by whatever limit.
     pub fn shed(&self, work: Work) {
         let counter = match work {
             Work::Tunnel | Work::Connection => &self.state.connections_shed,
-            Work::Request => &self.state.requests_shed,
+            Work::Request | Work::Upload => &self.state.requests_shed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -242,6 +224,11 @@ impl Overload {
         self.state.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that new work may still take.
+    pub fn charged(&self) -> u64 {
+        self.state.charges.sum()
+    }
+
     /// New connections and requests refused so far.
     pub fn refused(&self) -> (u64, u64) {
         let state = &self.state;
@@ -251,22 +238,24 @@ impl Overload {
     /// Looks again and again, and says in the log when a level begins or ends and how much was refused; never ends. When
     /// nothing is left, `relieve` has to end something that is open, and says what.
     pub async fn watch(self, mut relieve: impl FnMut() -> Option<String>) {
-        let limit = self.memory().limit();
+        let limit = self.watched().memory.limit();
         match limit {
             Some((bytes, origin)) => info!(bytes, %origin, used = self.used(), "memory has a ceiling"),
             None => info!("memory has no ceiling: neither AMBIT_MEMORY_CEILING nor the container sets one"),
         }
         let (mut told, mut line, mut relieved) = (self.refused(), Instant::now(), None::<Instant>);
+        let mut level = self.level();
         loop {
             tokio::time::sleep(self.pause()).await;
             if line.elapsed() > LINE {
                 line = Instant::now();
-                *self.memory() = Memory::find(self.asked);
+                self.watched().memory = Memory::find(self.asked);
                 told = self.tell(told);
             }
-            let before = self.level();
-            self.look();
-            self.say(before);
+            // Work that did not fit may have raised it since.
+            level = self.say(level, self.level());
+            self.look(&mut self.watched());
+            level = self.say(level, self.level());
             if self.is_last_moment() && relieved.is_none_or(|then| then.elapsed() > BETWEEN_RELIEFS) {
                 relieved = Some(Instant::now());
                 let used = self.used();
@@ -281,48 +270,67 @@ impl Overload {
     }
 
     fn pause(&self) -> Duration {
-        let is_half_used = |ceiling| self.used() >= part(ceiling, HALF);
-        if self.ceiling().is_some_and(is_half_used) { CLOSE_LOOK } else { LOOK }
+        let Account { used, charged, ceiling } = self.account();
+        if ceiling > 0 && used + charged >= part(ceiling, HALF) { CLOSE_LOOK } else { LOOK }
     }
 
     fn is_last_moment(&self) -> bool {
         self.ceiling().is_some_and(|ceiling| self.used() >= part(ceiling, LAST))
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        // A look that panicked has left it as it was.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn account(&self) -> Account {
+        let ceiling = self.ceiling().unwrap_or(0);
+        Account { used: self.used(), charged: self.charged(), ceiling }
     }
 
-    fn look(&self) {
-        let memory = self.memory();
-        self.find(memory.used(), memory.limit().map(|(bytes, _origin)| bytes));
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        // A look that panicked has left it as it was.
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks, unless somebody does or just has; whether it did.
+    fn look_again(&self) -> bool {
+        let Ok(mut watched) = self.watched.try_lock() else { return false };
+        let stale = watched.looked.elapsed() > FRESH;
+        if stale {
+            self.look(&mut watched);
+        }
+        stale
+    }
+
+    fn look(&self, watched: &mut Watched) {
+        watched.looked = Instant::now();
+        self.find(watched.memory.used(), watched.memory.limit().map(|(bytes, _origin)| bytes));
+        // Only now: what is forgotten has shown in this look, however late it came.
+        if watched.turned.elapsed() >= TURN {
+            watched.turned = watched.looked;
+            self.state.charges.turn();
+        }
     }
 
     /// Takes up what a look has found, in bytes.
     fn find(&self, used: u64, ceiling: Option<u64>) {
-        let look = match ceiling {
-            None => Look { level: Level::Clear, room: 0, reserve: 0 },
-            Some(ceiling) => Look::new(self.level(), used, ceiling),
-        };
         self.state.used.store(used, Ordering::Relaxed);
-        self.state.room.store(look.room, Ordering::Relaxed);
-        self.state.reserve.store(look.reserve, Ordering::Relaxed);
-        self.state.level.store(look.level as u8, Ordering::Relaxed);
         self.state.ceiling.store(ceiling.unwrap_or(0), Ordering::Relaxed);
+        let level = match ceiling {
+            None => Level::Clear,
+            Some(_) => self.level().after(self.account()),
+        };
+        self.state.level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Says when a level has begun or ended.
-    fn say(&self, before: Level) {
-        let (level, used, ceiling) = (self.level(), self.used(), self.ceiling().unwrap_or(0));
-        if level == before {
-            return;
-        }
+    /// Says when a level has begun or ended; returns the one that is.
+    fn say(&self, before: Level, level: Level) -> Level {
+        let Account { used, charged, ceiling } = self.account();
         match level {
-            Level::Clear => info!(used, ceiling, "memory suffices again: all work is taken on"),
-            Level::Tight => warn!(used, ceiling, "memory is short: new connections are refused"),
-            Level::Full => warn!(used, ceiling, "memory is nearly used up: all new work is refused"),
+            _ if level == before => {}
+            Level::Clear => info!(used, charged, ceiling, "memory suffices again: all work is taken on"),
+            Level::Tight => warn!(used, charged, ceiling, "memory is short: new connections are refused"),
+            Level::Full => {
+                warn!(used, charged, ceiling, "memory is nearly used up: all new work is refused")
+            }
         }
+        level
     }
 
     /// Says how much was refused since `told`; returns what is told now.
@@ -333,53 +341,6 @@ impl Overload {
             warn!(connections, requests, level = %self.level(), "overloaded: new work was refused within the last second");
         }
         now
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Clear => "clear",
-            Self::Tight => "tight",
-            Self::Full => "full",
-        })
-    }
-}
-
-/// What `/metrics` shows.
-#[derive(Debug)]
-struct Shown(Overload);
-
-impl Collector for Shown {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self(overload) = self;
-        let (connections, requests) = overload.refused();
-        let counters = [
-            ("ambit_connections_shed", "New connections refused because a limit was reached", connections),
-            ("ambit_requests_shed", "Requests refused because memory was nearly used up", requests),
-        ];
-        for (name, help, value) in counters {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(value).encode(metric)?;
-        }
-        let gauges = [
-            ("ambit_memory_used_bytes", "Memory in use", overload.used()),
-            (
-                "ambit_memory_ceiling_bytes",
-                "Memory that may be used; 0 is without a ceiling",
-                overload.ceiling().unwrap_or(0),
-            ),
-            (
-                "ambit_overload_level",
-                "0 all work is taken on, 1 new connections are refused, 2 all new work is refused",
-                overload.level() as u64,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?;
-        }
-        Ok(())
     }
 }
 

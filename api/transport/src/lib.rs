@@ -4,7 +4,7 @@
 //! stands on [`certificate`] and [`trust`], and everything stands on [`socket`].
 
 pub mod addr;
-mod buffer;
+pub mod buffer;
 pub mod certificate;
 pub mod fdpass;
 pub mod hbone;

@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::addr::{ClientAddr, LocalAddr, OriginalDst, ServerAddr};
+use crate::buffer;
 pub use netns::{Netns, NetnsId};
 
 /// The mark that in-pod redirection rules let pass (l4-protocols §1.3).
@@ -196,7 +197,8 @@ pub fn listen(netns: &Netns, on: SocketAddr, options: &ListenOptions) -> io::Res
             (Transparent::BestEffort, Err(cause)) => tracing::debug!(%cause, "no IP_TRANSPARENT"),
             _ => {}
         }
-        // Accepted sockets inherit these two, which saves two calls on each.
+        // Accepted sockets inherit these, which saves calls on each.
+        buffer::bound_kernel(&socket)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(keepalive) = options.keepalive {
             socket.set_tcp_keepalive(&keepalive.into())?;
@@ -288,6 +290,7 @@ async fn dial_once(netns: &Netns, to: ServerAddr, options: &DialOptions) -> Resu
 
 fn prepare(to: ServerAddr, options: &DialOptions) -> io::Result<TcpSocket> {
     let socket = Socket::new(Domain::for_address(to.get()), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    buffer::bound_kernel(&socket)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(mark) = options.mark {
         socket.set_mark(mark)?;

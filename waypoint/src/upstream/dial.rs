@@ -12,6 +12,7 @@ use ambit_api::reason::Reason;
 use ambit_api::workload::{TunnelProtocol, Workload};
 use ambit_discovery::credentials::Held;
 use ambit_discovery::resolve::HBONE_PORT;
+use ambit_process::overload::Work;
 use ambit_process::spawn::spawn_local;
 use ambit_transport::addr::ServerAddr;
 use ambit_transport::hbone::client::{self, ConnectRequest, TunnelError};
@@ -30,12 +31,6 @@ use super::{Peer, Target};
 use crate::limits::{Limits, Slot};
 use crate::mesh::Own;
 use crate::serve::LocalExecutor;
-
-/// What one HTTP/2 stream of an upstream may send before the client has taken any.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// The same of all streams of a connection.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// Tells the far proxy who asks; telemetry only.
 const SOURCE: (&str, &str) = ("x-istio-source", "waypoint");
@@ -143,16 +138,16 @@ impl Dialler {
     pub(super) async fn single(&self, target: &Target, slot: Option<Slot>) -> Result<Single, DialFailed> {
         let limits = target.limits().filter(|_| slot.is_some()).cloned();
         match self.dial(&target.peer, target.at, target.terms.connect).await? {
-            Socket::Plain(socket) => single(socket, target, slot, limits).await,
-            Socket::Tunnel(stream) => single(Io::new(stream), target, slot, limits).await,
+            Socket::Plain(socket) => self.first(socket, target, slot, limits).await,
+            Socket::Tunnel(stream) => self.first(Io::new(stream), target, slot, limits).await,
         }
     }
 
     /// An HTTP/2 connection.
     pub(super) async fn shared(&self, target: &Target, slot: Option<Slot>) -> Result<Shared, DialFailed> {
         match self.dial(&target.peer, target.at, target.terms.connect).await? {
-            Socket::Plain(socket) => shared(socket, target, slot).await,
-            Socket::Tunnel(stream) => shared(Io::new(stream), target, slot).await,
+            Socket::Plain(socket) => self.second(socket, target, slot).await,
+            Socket::Tunnel(stream) => self.second(Io::new(stream), target, slot).await,
         }
     }
 
@@ -176,12 +171,72 @@ impl Dialler {
         let within = own.times.connect;
         let options = DialOptions { timeout: within, keepalive: None, ..DialOptions::default() };
         let open = self.tunnels.open(&key, &request, || async {
+            own.overload.charge(Work::Tunnel).spend();
             let stream = socket::dial(&self.netns, key.to, &options).await?;
             let config = held.client.expecting(key.expected.clone());
             let (stream, peer) = tls::connect(stream, config, within).await?;
             Ok(client::connect(stream, peer, &own.hbone).await?)
         });
         Ok(open.await?)
+    }
+
+    /// HTTP/1.1 on a connection.
+    async fn first<I>(
+        &self,
+        io: I,
+        target: &Target,
+        slot: Option<Slot>,
+        limits: Option<Arc<Limits>>,
+    ) -> Result<Single, DialFailed>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(self.own.overload.sizes().http1_buffer)
+            .handshake(TokioIo::new(io))
+            .await?;
+        let rest = Rc::<Rest>::default();
+        let resting = rest.clone();
+        spawn_local("upstream", async move {
+            // The slot is the connection's, whoever holds its other end.
+            let _slot = slot;
+            let connection = connection.with_upgrades();
+            match limits {
+                None => drop(connection.await),
+                Some(limits) => tokio::select! {
+                    _ended = connection => {}
+                    () = resting.until_wanted(&limits) => {}
+                },
+            }
+        });
+        Ok(Single::new(sender, target.terms.uses, target.terms.idle, rest))
+    }
+
+    /// HTTP/2 on a connection.
+    async fn second<I>(&self, io: I, target: &Target, slot: Option<Slot>) -> Result<Shared, DialFailed>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let sizes = self.own.overload.sizes();
+        let (sender, mut connection) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(sizes.stream_window)
+            .initial_connection_window_size(sizes.http2_window)
+            .max_send_buf_size(sizes.send_buffer)
+            .handshake(TokioIo::new(io))
+            .await?;
+        let (shared, state) = Shared::new(sender, target.terms.uses, target.terms.idle);
+        spawn_local("upstream", async move {
+            let _slot = slot;
+            // How it ended is told to each of its requests.
+            let _ended = poll_fn(|cx| {
+                let ended = Pin::new(&mut connection).poll(cx);
+                state.permits(connection.current_max_send_streams());
+                ended
+            })
+            .await;
+        });
+        Ok(shared)
     }
 }
 
@@ -200,55 +255,4 @@ pub async fn certificate(own: &Own) -> Result<Arc<Held>, DialFailed> {
 /// Whom we expect at a workload's tunnel; nobody if its names form no identity, which refuses everybody.
 fn expected(workload: &Workload) -> Arc<[Identity]> {
     workload.identity().into_iter().collect()
-}
-
-async fn single<I>(
-    io: I,
-    target: &Target,
-    slot: Option<Slot>,
-    limits: Option<Arc<Limits>>,
-) -> Result<Single, DialFailed>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-    let rest = Rc::<Rest>::default();
-    let resting = rest.clone();
-    spawn_local("upstream", async move {
-        // The slot is the connection's, whoever holds its other end.
-        let _slot = slot;
-        let connection = connection.with_upgrades();
-        match limits {
-            None => drop(connection.await),
-            Some(limits) => tokio::select! {
-                _ended = connection => {}
-                () = resting.until_wanted(&limits) => {}
-            },
-        }
-    });
-    Ok(Single::new(sender, target.terms.uses, target.terms.idle, rest))
-}
-
-async fn shared<I>(io: I, target: &Target, slot: Option<Slot>) -> Result<Shared, DialFailed>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, mut connection) = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(TokioIo::new(io))
-        .await?;
-    let (shared, state) = Shared::new(sender, target.terms.uses, target.terms.idle);
-    spawn_local("upstream", async move {
-        let _slot = slot;
-        // How it ended is told to each of its requests.
-        let _ended = poll_fn(|cx| {
-            let ended = Pin::new(&mut connection).poll(cx);
-            state.permits(connection.current_max_send_streams());
-            ended
-        })
-        .await;
-    });
-    Ok(shared)
 }

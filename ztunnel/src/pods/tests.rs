@@ -44,7 +44,7 @@ impl Bench {
             directory: Directory::default(),
             drain: watch,
             open: Arc::default(),
-            overload: Overload::new(Asked::Off),
+            overload: Overload::new(Asked::Off).unwrap(),
             relief: watch::Sender::default(),
         };
         Self { pods: Pods::new(Arc::new(mesh)), trigger }

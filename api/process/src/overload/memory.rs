@@ -132,6 +132,11 @@ impl Memory {
         self.limit
     }
 
+    /// Whether what the kernel keeps for sockets is in use too.
+    pub(super) fn has_sockets(&self) -> bool {
+        self.own.as_ref().is_some_and(|group| *group.files == UNIFIED_FILES)
+    }
+
     /// Bytes in use.
     pub(super) fn used(&self) -> u64 {
         let resident = resident(&read(Path::new("/proc/self/status"))).unwrap_or(0);

@@ -1,100 +1,89 @@
-//! Levels as a table, and what is admitted between two looks.
+//! What is admitted between two looks, and what is shown.
 
 use super::*;
 
 const MIB: u64 = 1 << 20;
 
-/// A guard as a look at so much memory leaves it.
-fn guard(before: Level, used: u64, ceiling: u64) -> Overload {
-    let overload = Overload::new(Asked::Off);
-    overload.state.level.store(before as u8, Ordering::Relaxed);
+/// A guard under a ceiling, as a look at so much memory leaves it.
+fn guard(used: u64, ceiling: u64) -> Overload {
+    let overload = Overload::with(Asked::Off, Memory::find(Asked::Off));
+    let overload = Overload { sizes: Sizes::within(Some(ceiling)), ..overload };
     overload.find(used, Some(ceiling));
     overload
 }
 
-#[test]
-fn a_level_begins_high_and_ends_low() {
-    use Level::{Clear, Full, Tight};
-    let cases = [
-        // (before, percent in use, after)
-        (Clear, 0, Clear),
-        (Clear, 79, Clear),
-        (Clear, 80, Tight),
-        (Clear, 95, Full),
-        (Clear, 300, Full),
-        (Tight, 79, Tight),
-        (Tight, 70, Tight),
-        (Tight, 69, Clear),
-        (Tight, 90, Full),
-        (Full, 89, Full),
-        (Full, 80, Full),
-        (Full, 79, Tight),
-        (Full, 69, Clear),
-    ];
-    for (before, percent, after) in cases {
-        assert_eq!(before.after(percent * MIB, 100 * MIB), after, "{before} at {percent} %");
-    }
+/// How much of something is let in at once, up to a thousand.
+fn burst(overload: &Overload, work: Work, standing: Standing) -> Vec<Charge> {
+    std::iter::from_fn(|| overload.admit(work, standing)).take(1000).collect()
 }
 
 #[test]
-fn a_burst_is_bounded_before_the_next_look() {
-    let clear = guard(Level::Clear, 76 * MIB, 100 * MIB);
-    let admitted =
-        |work: Work, standing| (0..100_000).filter(|_| clear.charge(work.cost(), standing)).count();
-    // A thirty-second of the ceiling until the next look.
-    assert_eq!(admitted(Work::Tunnel, Standing::Greedy), 12);
-    assert_eq!(admitted(Work::Connection, Standing::Greedy), 2, "the tunnels took nearly all");
-    assert_eq!(admitted(Work::Connection, Standing::Modest), 160, "10 MiB more for those who have little");
-    assert!(clear.admits(Work::Request, Standing::Greedy), "requests on open connections go on");
+fn a_burst_is_bounded_by_what_it_may_take_and_ended_work_makes_room() {
+    let overload = guard(20 * MIB, 64 * MIB);
+    let cost = |work| overload.sizes.cost(work);
+    let greedy = burst(&overload, Work::Connection, Standing::Greedy);
+    let room = part(64 * MIB, 80) - 20 * MIB;
+    assert_eq!(greedy.len() as u64, room / cost(Work::Connection));
+    assert_eq!(overload.level(), Level::Tight, "somebody was refused");
+    let modest = burst(&overload, Work::Connection, Standing::Modest);
+    assert!(!modest.is_empty(), "who has little is let in yet");
+    assert!(overload.used() + overload.charged() <= part(64 * MIB, 90));
+    assert!(overload.admit(Work::Request, Standing::Greedy).is_none());
+    drop(modest);
+    assert!(overload.admit(Work::Request, Standing::Greedy).is_some(), "requests on open connections go on");
+    assert!(overload.admit(Work::Connection, Standing::Greedy).is_none(), "tight until a third is free");
+    drop(greedy);
+    assert_eq!(overload.charged(), 0);
+    assert!(overload.admit(Work::Tunnel, Standing::Greedy).is_some());
 }
 
 #[test]
-fn what_has_cost_less_than_it_might_leaves_room_for_more() {
-    let overload = Overload::new(Asked::Bytes(1 << 40));
-    overload.find(799 << 30, Some(1 << 40));
-    assert_eq!(overload.level(), Level::Clear);
-    overload.state.room.store(0, Ordering::Relaxed);
-    assert!(!overload.charge(1, Standing::Greedy));
+fn what_follows_from_work_is_charged_too_and_stays_so_until_it_shows() {
+    let overload = guard(20 * MIB, 64 * MIB);
+    overload.charge(Work::Tunnel).spend();
+    assert_eq!(overload.charged(), overload.sizes.cost(Work::Tunnel));
+}
+
+#[test]
+fn what_does_not_fit_is_cause_for_a_look() {
+    let overload = Overload::new(Asked::Bytes(1 << 40)).unwrap();
+    overload.find(850 << 30, Some(1 << 40));
+    assert!(overload.admit(Work::Tunnel, Standing::Greedy).is_none(), "it has just looked");
+    overload.watched().looked -= 2 * FRESH;
     assert!(
-        overload.admits(Work::Tunnel, Standing::Greedy),
+        overload.admit(Work::Tunnel, Standing::Greedy).is_some(),
         "a new look finds what this process really uses"
     );
     assert!(overload.used() < 100 << 30);
 }
 
 #[test]
-fn the_modest_are_refused_last() {
-    // (level before, percent in use) -> (greedy connection, modest connection, request)
-    let cases = [
-        (Level::Clear, 50, [true, true, true]),
-        (Level::Clear, 80, [false, true, true]),
-        (Level::Tight, 75, [false, true, true]),
-        (Level::Clear, 91, [false, false, false]),
-        (Level::Full, 85, [false, false, false]),
-    ];
-    for (before, percent, expected) in cases {
-        let overload = guard(before, percent * MIB, 100 * MIB);
-        let admitted = [
-            overload.admits(Work::Connection, Standing::Greedy),
-            overload.admits(Work::Connection, Standing::Modest),
-            overload.admits(Work::Request, Standing::Greedy),
-        ];
-        assert_eq!(admitted, expected, "{before} at {percent} %");
-    }
-}
-
-#[test]
 fn without_a_ceiling_everything_is_taken_on() {
-    let overload = Overload::new(Asked::Off);
+    let overload = Overload::new(Asked::Off).unwrap();
     assert_eq!((overload.ceiling(), overload.level()), (None, Level::Clear));
-    assert!((0..10_000).all(|_| overload.admits(Work::Tunnel, Standing::Greedy)));
+    assert_eq!(burst(&overload, Work::Tunnel, Standing::Greedy).len(), 1000);
+    assert_eq!(overload.charged(), 0);
+    assert_eq!(*overload.sizes(), Sizes::within(None));
 }
 
 #[test]
-fn a_ceiling_below_what_the_process_needs_refuses_from_the_first_moment_and_is_shown() {
-    let overload = Overload::new(Asked::Bytes(4096));
+fn a_ceiling_below_what_the_process_needs_is_refused_with_what_that_is() {
+    let low = Overload::new(Asked::Bytes(20 * MIB)).unwrap_err();
+    assert_eq!((low.ceiling, low.origin), (20 * MIB, Origin::Configured));
+    assert!(low.needed >= sizes::LEAST);
+    let told = low.to_string();
+    for part in ["20 MiB (AMBIT_MEMORY_CEILING)", "are needed at least", "AMBIT_MEMORY_CEILING=off"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let enough = low.needed.next_multiple_of(MIB) + 16 * MIB;
+    assert!(Overload::new(Asked::Bytes(enough)).is_ok());
+}
+
+#[test]
+fn what_is_refused_is_shown() {
+    let overload = guard(61 * MIB, 64 * MIB);
     assert_eq!(overload.level(), Level::Full);
-    assert!(!overload.admits(Work::Request, Standing::Modest));
+    assert!(overload.admit(Work::Request, Standing::Modest).is_none());
     let metrics = Metrics::new();
     overload.register(&metrics);
     overload.shed(Work::Tunnel);
@@ -103,7 +92,8 @@ fn a_ceiling_below_what_the_process_needs_refuses_from_the_first_moment_and_is_s
     for line in [
         "ambit_connections_shed_total 1\n",
         "ambit_requests_shed_total 1\n",
-        "ambit_memory_ceiling_bytes 4096\n",
+        "ambit_memory_charged_bytes 0\n",
+        "ambit_memory_ceiling_bytes 67108864\n",
         "ambit_overload_level 2\n",
     ] {
         assert!(text.contains(line), "{line}{text}");

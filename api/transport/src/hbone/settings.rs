@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ambit_process::overload::Sizes;
+
 /// The parameters of a tunnel; the defaults are the ones we ship.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -28,6 +30,10 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a tunnel without streams stays open.
     pub idle_timeout: Duration,
+    /// Overhead of small frames after which a tunnel is closed. They cost more memory than flow control counts, and h2
+    /// counts that (256 bytes less the payload, per waiting frame); it must allow several streams whose windows are full
+    /// of 20-byte writes.
+    pub small_frame_budget: usize,
     /// Bytes waiting in a tunnel beyond which new streams go to another.
     pub queue_mark: usize,
     /// Tunnels of one worker for one source and destination.
@@ -38,29 +44,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            stream_window: 1024 * 1024,
-            connection_window: 128 * 1024 * 1024,
-            max_frame_size: 256 * 1024,
-            max_concurrent_streams: 1024,
-            max_streams_per_tunnel: 1000,
-            max_send_buffer: 512 * 1024,
-            ping_interval: Duration::from_secs(10),
-            ping_timeout: Duration::from_secs(20),
-            preface_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(20),
-            idle_timeout: Duration::from_secs(300),
-            queue_mark: 2 * 1024 * 1024,
-            max_tunnels_per_key: 64,
-            max_tunnels: 8192,
-        }
+        Self::sized(&Sizes::within(None))
     }
 }
-
-/// Small frames cost more memory than flow control counts. h2 closes the whole tunnel when this many bytes of such
-/// overhead (256 less the payload, per waiting frame) pile up, so it must allow several streams whose windows are
-/// full of 20-byte writes: 64 MiB are 280 000 frames, some tens of MB.
-const SMALL_FRAME_BUDGET: usize = 64 * 1024 * 1024;
 
 /// Headers a server of ours may answer with.
 const CLIENT_HEADER_LIST: u32 = 16 * 1024;
@@ -80,32 +66,25 @@ const UNTOLD_STREAMS: usize = 100;
 /// Memory of header compression.
 const HEADER_TABLE: u32 = 4096;
 
-/// Parts of a ceiling on memory that one stream and one tunnel may hold when nobody takes their bytes.
-const STREAMS_PART: u64 = 1024;
-const TUNNELS_PART: u64 = 16;
-
-/// Tunnels of one worker for one source and destination under a ceiling.
-const TUNNELS_OF_A_PAIR: usize = 4;
-
-/// What a window must be at least to be of use.
-const LEAST_WINDOW: u32 = 64 * 1024;
-
 impl Settings {
-    /// The defaults, with windows that fit under a ceiling on memory (bytes; `None`: there is none): peers that send what
-    /// nobody takes must not use it up.
-    pub fn within(ceiling: Option<u64>) -> Self {
-        let defaults = Self::default();
-        let Some(ceiling) = ceiling else { return defaults };
-        let fits = |window: u32, part: u64| {
-            u32::try_from(ceiling / part).unwrap_or(u32::MAX).clamp(LEAST_WINDOW, window)
-        };
-        let stream_window = fits(defaults.stream_window, STREAMS_PART);
+    /// The defaults, with windows and buffers of these sizes.
+    pub fn sized(sizes: &Sizes) -> Self {
         Self {
-            stream_window,
-            connection_window: fits(defaults.connection_window, TUNNELS_PART),
-            max_send_buffer: defaults.max_send_buffer.min(stream_window as usize),
-            max_tunnels_per_key: TUNNELS_OF_A_PAIR,
-            ..defaults
+            stream_window: sizes.stream_window,
+            connection_window: sizes.tunnel_window,
+            max_frame_size: sizes.frame,
+            max_concurrent_streams: 1024,
+            max_streams_per_tunnel: 1000,
+            max_send_buffer: sizes.send_buffer,
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(20),
+            preface_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(300),
+            small_frame_budget: sizes.small_frames,
+            queue_mark: 2 * 1024 * 1024,
+            max_tunnels_per_key: sizes.tunnels_of_a_pair,
+            max_tunnels: 8192,
         }
     }
 
@@ -126,7 +105,7 @@ impl Settings {
             .max_send_buffer_size(self.max_send_buffer)
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(Some(ERROR_RESETS))
-            .data_frame_budget(SMALL_FRAME_BUDGET)
+            .data_frame_budget(self.small_frame_budget)
             .enable_push(false);
         builder
     }
@@ -143,25 +122,7 @@ impl Settings {
             .max_send_buffer_size(self.max_send_buffer)
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(Some(ERROR_RESETS))
-            .data_frame_budget(SMALL_FRAME_BUDGET);
+            .data_frame_budget(self.small_frame_budget);
         builder
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Settings;
-
-    #[test]
-    fn windows_fit_under_the_ceiling() {
-        let windows = |ceiling| {
-            let settings = Settings::within(ceiling);
-            (settings.stream_window >> 10, settings.connection_window >> 20, settings.max_send_buffer >> 10)
-        };
-        assert_eq!(windows(None), (1024, 128, 512));
-        assert_eq!(windows(Some(4 << 30)), (1024, 128, 512));
-        assert_eq!(windows(Some(512 << 20)), (512, 32, 512));
-        assert_eq!(windows(Some(128 << 20)), (128, 8, 128));
-        assert_eq!(windows(Some(1)), (64, 0, 64));
     }
 }

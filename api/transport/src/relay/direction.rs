@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 
 use super::Side;
 use super::socket_io;
-use crate::buffer::{BUFFER, Buffer};
+use crate::buffer::{self, Buffer};
 use crate::hbone::{Broken, Stream};
 
-/// One DATA frame: with its head it fills sixteen TLS records exactly.
-const FRAME: usize = BUFFER - 9;
+/// The head of a DATA frame: with it, what one read brings fills TLS records exactly.
+const FRAME_HEAD: usize = 9;
 
 /// Reads up to here are copied to memory of their own size; larger ones travel in the buffer they were read into.
-const COPIED: usize = BUFFER / 4;
+const COPIED: usize = 64 * 1024;
 
 /// Chunks gathered into one write.
 const GATHERED: usize = 16;
@@ -80,7 +80,7 @@ impl Up {
                 Poll::Pending => Poll::Pending,
             };
         }
-        let credit = match far.poll_credit(cx, FRAME) {
+        let credit = match far.poll_credit(cx, buffer::size() - FRAME_HEAD) {
             Poll::Ready(Ok(credit)) => credit,
             Poll::Ready(Err(broken)) => return over(broken),
             Poll::Pending => {

@@ -12,10 +12,10 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::buffer::{BUFFER, Buffer};
+use crate::buffer::{self, Buffer};
 
-/// Ciphertext that may wait for the socket: one full frame and the tail of the one before it.
-const OUTPUT_LIMIT: usize = 2 * BUFFER;
+/// Reads whose ciphertext may wait for the socket: one full frame and the tail of the one before it.
+const OUTPUT_READS: usize = 2;
 
 /// An established TLS connection.
 ///
@@ -47,7 +47,7 @@ struct Held {
 
 impl TlsStream {
     pub(super) fn new(io: ReadAhead, mut session: Connection) -> Self {
-        session.set_buffer_limit(Some(OUTPUT_LIMIT));
+        session.set_buffer_limit(Some(OUTPUT_READS * buffer::size()));
         Self { io, session, end: ReadEnd::Open }
     }
 
