@@ -41,14 +41,20 @@ enum Broken {
 /// Keeps a session with the agent until the process drains. `ready` is released by the first complete list.
 pub async fn run(socket: &Path, pods: &Pods, ready: Hold, drain: Watch) {
     let mut ready = Some(ready);
-    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(15));
+    // It is on this machine, and pods wait for us to start.
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(2));
+    let mut last = None;
     loop {
         let ended = tokio::select! {
             () = drain.signalled() => return,
             ended = session(socket, pods, &mut ready, &mut backoff) => ended,
         };
         if let Err(broken) = ended {
-            warn!(socket = %socket.display(), error = %broken, "session with the node agent ended");
+            let error = broken.to_string();
+            if last.as_ref() != Some(&error) {
+                warn!(socket = %socket.display(), error, "session with the node agent ended");
+            }
+            last = Some(error);
         }
         tokio::select! {
             () = drain.signalled() => return,

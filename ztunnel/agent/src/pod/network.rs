@@ -60,6 +60,9 @@ impl Life {
         if self.held().is_some_and(|held| held != id) {
             return Ok(());
         }
+        // Its address may be somebody else's next.
+        self.handed.clear();
+        self.close_to_kubelet().await;
         self.withdraw(Departure::Gone).await?;
         self.network = None;
         self.written = None;

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
     setsockopt, socket, sockopt,
@@ -26,9 +27,9 @@ pub(super) fn ask(config: &Config, request: &Request, network: &File) -> io::Res
         Verb::Del => GOODBYE,
         Verb::Add | Verb::Check => Duration::from_secs(config.wait_seconds.into()) + MARGIN,
     };
-    let wait = TimeVal::new(wait.as_secs().try_into().unwrap_or(i64::MAX), 0);
-    setsockopt(&socket, sockopt::SendTimeout, &wait)?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &wait)?;
+    let limit = TimeVal::new(wait.as_secs().try_into().unwrap_or(i64::MAX), 0);
+    setsockopt(&socket, sockopt::SendTimeout, &limit)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(&config.socket)?)?;
     let packet = serde_json::to_vec(request)?;
     let fds = [network.as_raw_fd()];
@@ -36,7 +37,14 @@ pub(super) fn ask(config: &Config, request: &Request, network: &File) -> io::Res
     let data = [IoSlice::new(&packet)];
     sendmsg::<()>(socket.as_raw_fd(), &data, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     let mut buffer = vec![0; PACKET_LIMIT];
-    match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())? {
+    let received = match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+        Err(Errno::EAGAIN) => {
+            let text = format!("nothing within {} s", wait.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        received => received?,
+    };
+    match received {
         0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up")),
         length => Response::read(&buffer[..length]).map(|response| response.answer).map_err(io::Error::other),
     }
