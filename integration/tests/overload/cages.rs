@@ -3,10 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ambit_lab::LabOptions;
 use ambit_lab::component::{Kind, Programs};
 use libtest_mimic::Failed;
+
+/// Longest time for the last processes to end, and the time between two looks whether they have.
+const ENDING: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A folder of groups below our own group; gone when dropped.
 pub(crate) struct Cages {
@@ -76,11 +81,16 @@ impl Cages {
 
 impl Drop for Cages {
     fn drop(&mut self) {
-        // A group goes once its last process has ended; what is left has no process and no cost.
-        for group in fs::read_dir(&self.base).into_iter().flatten().flatten() {
-            let _removed = fs::remove_dir(group.path());
-        }
-        let _removed = fs::remove_dir(&self.base);
         let _removed = fs::remove_dir_all(&self.scripts);
+        // A group goes once its last process has ended.
+        let end = Instant::now() + ENDING;
+        while self.base.is_dir() && Instant::now() < end {
+            for group in fs::read_dir(&self.base).into_iter().flatten().flatten() {
+                let _removed = fs::remove_dir(group.path());
+            }
+            if fs::remove_dir(&self.base).is_err() {
+                std::thread::sleep(PAUSE);
+            }
+        }
     }
 }
