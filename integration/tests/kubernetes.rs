@@ -4,8 +4,22 @@
 #[path = "support/check.rs"]
 mod support;
 
+#[path = "kubernetes/guided.rs"]
+mod guided;
+#[path = "kubernetes/kinds.rs"]
+mod kinds;
+#[path = "kubernetes/mesh.rs"]
+mod mesh;
+#[path = "kubernetes/rollout.rs"]
+mod rollout;
+#[path = "kubernetes/shop.rs"]
+mod shop;
+#[path = "kubernetes/sources.rs"]
+mod sources;
 #[path = "kubernetes/strict.rs"]
 mod strict;
+#[path = "kubernetes/waypoint.rs"]
+mod waypoint;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +31,16 @@ use support::Check;
 /// A trial's name and what it does.
 type Named = (&'static str, fn(&Cluster) -> Check);
 
-const TRIALS: [Named; 1] = [("every_guides_manifest_passes_strict_validation", strict::manifests)];
+/// In this order.
+const TRIALS: [Named; 7] = [
+    ("from_nothing_to_an_encrypted_shop", shop::from_nothing),
+    ("every_guides_manifest_passes_strict_validation", strict::manifests),
+    ("the_guided_path_is_the_same_on_a_cluster", guided::path),
+    ("a_waypoint_serves_within_seconds_and_says_what_it_does", waypoint::by_kubectl),
+    ("jobs_sets_and_nodes_pods_do_as_everywhere", kinds::all),
+    ("a_rolling_restart_loses_no_request", rollout::restart),
+    ("from_one_pod_to_many_and_back_loses_no_request", rollout::scale),
+];
 
 fn main() -> ExitCode {
     let Some(cluster) = Cluster::of_this_machine() else {

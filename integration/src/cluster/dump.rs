@@ -14,7 +14,6 @@ impl Cluster {
         let mut questions: Vec<Vec<&str>> = vec![
             vec!["get", "nodes,pods", "--all-namespaces", "-o", "wide"],
             vec!["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"],
-            vec!["describe", "pods", "-n", SYSTEM],
             [&logs[..], &["-n", SYSTEM, "-l", "app.kubernetes.io/part-of=ambit"]].concat(),
         ];
         let placed = "jsonpath={range .items[*]}{.metadata.namespace}{\"\\n\"}{end}";

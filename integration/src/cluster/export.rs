@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Cluster;
+use super::{Cluster, SYSTEM};
 use crate::error::LabError;
 
 /// What the mesh reads, as `kubectl api-resources` names it.
@@ -26,6 +26,9 @@ const RESOURCES: [&str; 15] = [
     "referencegrants.gateway.networking.k8s.io",
 ];
 
+/// The one ConfigMap of it: the mesh's settings.
+const MESH: &str = "metadata.name=ambit";
+
 impl Cluster {
     /// Writes every object that the mesh reads into a folder, one file for each kind.
     pub fn export(&self, folder: &Path) -> Result<(), LabError> {
@@ -39,7 +42,8 @@ impl Cluster {
             let text = documents(&listed)?;
             std::fs::write(folder.join(format!("{resource}.yaml")), text).map_err(failed())?;
         }
-        Ok(())
+        let settings = self.get(&["-n", SYSTEM, "configmaps", "--field-selector", MESH])?;
+        std::fs::write(folder.join("mesh.yaml"), documents(&settings)?).map_err(failed())
     }
 }
 

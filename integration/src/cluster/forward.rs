@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use super::Cluster;
@@ -16,6 +16,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Forward {
     child: Child,
+    /// It says more later, and would end if nobody could hear it.
+    _said: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
@@ -28,13 +30,13 @@ impl Cluster {
         let mut command = self.command(&words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(LabError::system(what.clone()))?;
-        let output = child.stdout.take().expect("its output was asked for");
+        let mut said = BufReader::new(child.stdout.take().expect("its output was asked for"));
         let mut line = String::new();
         // It says so once it listens, or ends without a word.
-        let read = BufReader::new(output).read_line(&mut line).map_err(LabError::system(what.clone()))?;
+        let read = said.read_line(&mut line).map_err(LabError::system(what.clone()))?;
         let address = line.split_whitespace().nth(2).and_then(|word| word.parse().ok());
         match address.filter(|_| read > 0) {
-            Some(address) => Ok(Forward { child, address }),
+            Some(address) => Ok(Forward { child, _said: said, address }),
             None => {
                 end(&mut child);
                 Err(LabError::Manifest(format!("{what}: {line:?}")))

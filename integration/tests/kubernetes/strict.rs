@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use ambit_lab::cluster::{Cluster, eventually};
+use ambit_lab::cluster::Cluster;
 use ambit_lab::manifest::{Document, parse};
 
-use crate::file;
+use crate::mesh::installed;
 use crate::support::{Check, check};
 
 /// Manifests of the guides' shape.
@@ -23,18 +22,9 @@ const ELSEWHERE: [&str; 2] = ["IstioOperator", "TrafficSplit"];
 /// A field that nobody knows, and a value of the wrong type.
 const WRONG: [(&str, &str); 2] =
     [("{mtls: {mode: STRICT}, selecter: {}}", "selecter"), ("{mtls: {mode: [STRICT]}}", "spec.mtls.mode")];
-/// Longest time until definitions are served.
-const SERVED: Duration = Duration::from_secs(30);
 
 pub(crate) fn manifests(cluster: &Cluster) -> Check {
-    cluster.must(&["apply", "--server-side", "-f", &file("deploy/crds").display().to_string()])?;
-    // A definition is taken before it is served.
-    eventually("definitions that are served", SERVED, || {
-        let said =
-            cluster.kubectl(&["get", "telemetries.telemetry.istio.io,peerauthentications.security.istio.io"]);
-        let said = said.map_err(|error| error.to_string())?;
-        if said.well() { Ok(()) } else { Err(said.all()) }
-    })?;
+    installed(cluster)?;
     let mut files: Vec<_> = OWN.map(|(name, text)| (PathBuf::from(name), text.to_owned())).into();
     if let Some(folder) = std::env::var_os("AMBIT_GUIDES") {
         files.extend(read(Path::new(&folder))?);

@@ -89,6 +89,9 @@ func controllerManager() []string {
 		"--use-service-account-credentials=true",
 		"--leader-elect=false",
 		"--profiling=false",
+		// Tests take the API server away for minutes. When it is back, nodes that could not tell how they do are not dead, and
+		// their pods are not to lose their endpoints.
+		"--node-monitor-grace-period=5m",
 	}
 }
 
