@@ -2,7 +2,8 @@
 //!
 //! A token is looked at before anybody is asked, so that nonsense costs the API server nothing. An answer is kept for a short
 //! time, and while the API server is away until the token itself ends: what it vouched for once does not become doubtful
-//! because it cannot be asked.
+//! because it cannot be asked. Of a token that it was never asked about, the keys that it gave out tell then; whether the
+//! token's pod is alive is looked up elsewhere in any case.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,9 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use ambit_crds::review::Review;
 use aws_lc_rs::digest::{SHA256, digest};
-use tokio::sync::Semaphore;
+use jsonwebtoken::jwk::JwkSet;
+use tokio::sync::{Semaphore, watch};
 
-use super::tokens::{Caller, TokenError, bearer, unverified};
+use super::tokens::{Caller, Expected, TokenError, bearer, unverified, verify};
 
 /// A good answer is not asked for again for so long.
 const FRESH: Duration = Duration::from_secs(60);
@@ -50,10 +52,20 @@ pub trait Reviewer: Send + Sync {
 pub struct Reviews {
     reviewer: Box<dyn Reviewer>,
     audience: String,
+    issuer: watch::Receiver<Option<Arc<Issuer>>>,
     asking: Semaphore,
     known: Mutex<HashMap<Digest, Arc<Slot>>>,
     /// When a question was last not answered.
     missed: Mutex<Option<SystemTime>>,
+}
+
+/// Who issues tokens, and its keys.
+#[derive(Debug)]
+pub struct Issuer {
+    /// `iss`.
+    pub name: String,
+    /// Public keys.
+    pub keys: JwkSet,
 }
 
 /// Of a token: it is kept nowhere itself.
@@ -81,11 +93,16 @@ impl fmt::Debug for Reviews {
 }
 
 impl Reviews {
-    /// Asks `reviewer` about tokens for `audience`.
-    pub fn new(reviewer: Box<dyn Reviewer>, audience: String) -> Self {
+    /// Asks `reviewer` about tokens for `audience`; while it is away, the issuer's keys tell.
+    pub fn new(
+        reviewer: Box<dyn Reviewer>,
+        audience: String,
+        issuer: watch::Receiver<Option<Arc<Issuer>>>,
+    ) -> Self {
         Self {
             reviewer,
             audience,
+            issuer,
             asking: Semaphore::new(AT_ONCE),
             known: Mutex::default(),
             missed: Mutex::default(),
@@ -123,7 +140,7 @@ impl Reviews {
         match (asked, last) {
             // `unverified` has looked at the token's end.
             (Err(TokenError::Unavailable(_)), Some(last)) => Ok(last),
-            (Err(why @ TokenError::Unavailable(_)), None) => Err(why),
+            (Err(why @ TokenError::Unavailable(_)), None) => self.by_keys(token, now).unwrap_or(Err(why)),
             (answer, _) => {
                 let forget = answer.as_ref().map_or(now + REFUSED, |caller| caller.expires);
                 *slot.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(forget);
@@ -131,6 +148,13 @@ impl Reviews {
                 answer
             }
         }
+    }
+
+    /// By the issuer's keys, if they are known.
+    fn by_keys(&self, token: &str, now: SystemTime) -> Option<Result<Caller, TokenError>> {
+        let issuer = self.issuer.borrow().clone()?;
+        let expected = Expected { issuer: issuer.name.clone(), audience: self.audience.clone() };
+        Some(verify(token, &issuer.keys, &expected, now))
     }
 
     async fn ask(&self, token: &str, claimed: &Caller, now: SystemTime) -> Result<Caller, TokenError> {

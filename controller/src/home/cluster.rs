@@ -1,6 +1,7 @@
 //! The controller in a cluster: one of several replicas, of which one leads.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ambit_api::identity::TrustDomain;
@@ -13,12 +14,13 @@ use ambit_crds::kubernetes::{self, KubernetesSource, tokens};
 use ambit_crds::origin::View;
 use ambit_crds::source::{Source, Started};
 use ambit_process::backoff::Backoff;
+use ambit_process::spawn::spawn;
 use rcgen::KeyPair;
 use tokio::sync::watch;
 
 use super::{CaError, Trusting};
 use crate::ca::keep;
-use crate::ca::reviews::{Answer, Reviewer, Reviews};
+use crate::ca::reviews::{Answer, Issuer, Reviewer, Reviews};
 use crate::ca::signer::{Parts, Signer, SignerError};
 use crate::settings::Settings;
 
@@ -33,6 +35,9 @@ const WEBHOOK: &str = "ambit-validation";
 
 /// Our name as a writer of fields.
 const WRITER: &str = "ambit-controller";
+
+/// Between two looks at the keys of tokens' issuer.
+const KEYS: Duration = Duration::from_secs(300);
 
 /// First and longest wait for an API server that does not answer.
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -112,7 +117,9 @@ impl Cluster {
     /// Asks the API server whose tokens are.
     pub(crate) fn reviews(&self, audience: String) -> Reviews {
         let reviewer = ApiServer { client: self.client.clone(), audience: audience.clone() };
-        Reviews::new(Box::new(reviewer), audience)
+        let (sender, issuer) = watch::channel(None);
+        spawn("token issuer", follow_issuer(self.client.clone(), sender));
+        Reviews::new(Box::new(reviewer), audience, issuer)
     }
 
     /// Keeps up roots, classes and the webhook's configuration, for as long as this replica leads.
@@ -120,7 +127,7 @@ impl Cluster {
         let leading = self.candidacy.leading.clone();
         let (namespaces, wanted) = watch::channel(None);
         let own = self.namespace.clone();
-        ambit_process::spawn::spawn("namespaces with roots", async move {
+        spawn("namespaces with roots", async move {
             loop {
                 let now = trusting.borrow_and_update().clone().map(|mut all| {
                     all.insert(own.clone());
@@ -152,6 +159,32 @@ impl Reviewer for ApiServer {
         Box::pin(async move {
             tokens::review(&client, &token, &audience).await.map_err(|error| error.to_string())
         })
+    }
+}
+
+/// Keeps the issuer's keys, for as long as somebody may need them.
+async fn follow_issuer(client: Client, sender: watch::Sender<Option<Arc<Issuer>>>) {
+    let mut backoff = Backoff::new(WAITS.0, WAITS.1);
+    loop {
+        let found = tokens::issuer(&client).await.and_then(|(name, keys)| {
+            let keys = serde_json::from_str(&keys)?;
+            Ok(Issuer { name, keys })
+        });
+        let wait = match found {
+            Ok(issuer) => {
+                backoff.reset();
+                sender.send_replace(Some(Arc::new(issuer)));
+                KEYS
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the issuer's keys cannot be read; those that are known count");
+                backoff.delay()
+            }
+        };
+        tokio::select! {
+            () = sender.closed() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 

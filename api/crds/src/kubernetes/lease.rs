@@ -83,6 +83,7 @@ async fn run(client: Client, terms: Terms, leading: watch::Sender<bool>, mut unt
     let leases: Api<Lease> = Api::namespaced(client, &terms.namespace);
     let mut sighting: Option<Sighting> = None;
     let mut renewed = Instant::now();
+    let mut is_cut_off = false;
     loop {
         // Whoever watches the lease counts from its renewal, which is after this.
         let began = Instant::now();
@@ -92,9 +93,18 @@ async fn run(client: Client, terms: Terms, leading: watch::Sender<bool>, mut unt
                     renewed = began;
                 }
                 set(&leading, held, &terms);
+                is_cut_off = false;
             }
-            Ok(Err(error)) => tracing::warn!(lease = terms.name, %error, "cannot hold the lease"),
-            Err(_) => tracing::warn!(lease = terms.name, "the API server does not answer about the lease"),
+            // Said once for as long as it lasts.
+            _ if is_cut_off => {}
+            Ok(Err(error)) => {
+                tracing::warn!(lease = terms.name, %error, "cannot hold the lease");
+                is_cut_off = true;
+            }
+            Err(_) => {
+                tracing::warn!(lease = terms.name, "the API server does not answer about the lease");
+                is_cut_off = true;
+            }
         }
         if renewed.elapsed() >= STEP_BACK {
             set(&leading, false, &terms);

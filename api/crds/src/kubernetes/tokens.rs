@@ -1,9 +1,14 @@
-//! Asks the API server whose a token is.
+//! Asks the API server whose a token is, and by which keys others can tell.
+
+use std::io;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use kube::api::PostParams;
+use kube::api::{GetParams, PostParams};
+use kube::core::request::Request;
 use kube::{Api, Client};
+use serde_json::Value;
 
+use super::writer::request_failed;
 use crate::review::Review;
 
 /// Reviews one token for one audience.
@@ -23,4 +28,19 @@ pub async fn review(client: &Client, token: &str, audience: &str) -> kube::Resul
         audiences: status.audiences.unwrap_or_default(),
         extra: user.extra.unwrap_or_default(),
     })
+}
+
+/// Who issues the cluster's tokens, and its public keys (JWKS).
+///
+/// # Errors
+/// When the API server does not answer, or does not let us ask.
+pub async fn issuer(client: &Client) -> io::Result<(String, String)> {
+    let failed = |error| request_failed("the issuer of tokens", error);
+    let ask = async |folder: &str, name: &str| {
+        let request = Request::new(folder).get(name, &GetParams::default()).map_err(io::Error::other)?;
+        client.request_text(request).await.map_err(failed)
+    };
+    let about: Value = serde_json::from_str(&ask("/.well-known", "openid-configuration").await?)?;
+    let issuer = about["issuer"].as_str().unwrap_or_default().to_owned();
+    Ok((issuer, ask("/openid/v1", "jwks").await?))
 }

@@ -9,6 +9,9 @@ use tracing_subscriber::filter::Targets;
 /// Targets one filter may name; it is kept for the life of the program and consulted for every line.
 const MAX_TARGETS: usize = 128;
 
+/// Says every failed request of a Kubernetes client once more than whoever made it; silent unless it is named.
+const ECHO: &str = "kube_client";
+
 /// A default level and levels of targets; a target stands for all that begin with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -80,12 +83,14 @@ impl Filter {
     /// The form that judges lines.
     pub(super) fn targets(&self) -> Targets {
         let targets = self.targets.iter().map(|(target, level)| (target.clone(), *level));
-        Targets::new().with_targets(targets).with_default(self.default.unwrap_or(LevelFilter::INFO))
+        let quiet = Targets::new().with_target(ECHO, LevelFilter::OFF);
+        quiet.with_targets(targets).with_default(self.default.unwrap_or(LevelFilter::INFO))
     }
 
     pub(super) fn from_targets(targets: &Targets) -> Self {
         let default = targets.default_level();
-        Self { default, targets: targets.iter().map(|(target, level)| (target.to_owned(), level)).collect() }
+        let named = targets.iter().filter(|named| *named != (ECHO, LevelFilter::OFF));
+        Self { default, targets: named.map(|(target, level)| (target.to_owned(), level)).collect() }
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
@@ -37,7 +39,7 @@ impl Server {
     }
 
     fn reviews(&self) -> Reviews {
-        Reviews::new(Box::new(self.clone()), "istio-ca".to_owned())
+        Reviews::new(Box::new(self.clone()), "istio-ca".to_owned(), watch::channel(None).1)
     }
 }
 
@@ -201,4 +203,36 @@ async fn what_is_kept_is_bounded_and_gives_way_when_it_is_old() {
     server.says(Some(genuine()));
     assert!(reviews.verify(Some(&header(&claims())), at(10)).await.is_ok());
     assert_eq!(reviews.known.lock().unwrap().len(), 1, "old refusals are forgotten");
+}
+
+#[tokio::test]
+async fn without_an_api_server_the_issuers_keys_tell_of_tokens_it_was_never_asked_about() {
+    let signing = |kid: &str| {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let private = EncodingKey::from_ec_der(&pair.serialize_der());
+        let mut public = Jwk::from_encoding_key(&private, Algorithm::ES256).unwrap();
+        public.common.key_id = Some(kid.to_owned());
+        (private, public)
+    };
+    let ((private, public), (forged, _)) = (signing("k"), signing("k"));
+    let signed = |key: &EncodingKey, claims: &Value| {
+        let header = Header { kid: Some("k".to_owned()), ..Header::new(Algorithm::ES256) };
+        format!("Bearer {}", jsonwebtoken::encode(&header, claims, key).unwrap())
+    };
+    let server = Server::default();
+    let issuer = Issuer { name: "us".to_owned(), keys: JwkSet { keys: vec![public] } };
+    let (_sender, issuer) = watch::channel(Some(Arc::new(issuer)));
+    let reviews = Reviews::new(Box::new(server.clone()), "istio-ca".to_owned(), issuer);
+    let caller = reviews.verify(Some(&signed(&private, &claims())), at(0)).await.unwrap();
+    assert_eq!(caller.account.to_string(), "shop/web");
+    let mut foreign = claims();
+    foreign["iss"] = "them".into();
+    for token in [signed(&forged, &claims()), signed(&private, &foreign), header(&claims())] {
+        let refused = reviews.verify(Some(&token), at(1)).await.unwrap_err();
+        assert_ne!(refused.label(), "token_review_unavailable", "{token}");
+    }
+    // It answers again: its word counts, not the keys'.
+    server.says(Some(Review::default()));
+    let refused = reviews.verify(Some(&signed(&private, &claims())), at(100)).await.unwrap_err();
+    assert_eq!(refused.label(), "token_not_genuine");
 }
