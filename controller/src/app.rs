@@ -127,8 +127,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
     let gate = Arc::new(gate(&settings, &home, facts.clone(), &metrics));
     let (sender, snapshots) = watch::channel(Arc::new(Snapshot::default()));
     let (trusting, namespaces) = watch::channel(Trusting::default());
-    let translator = Translator::new(settings.names.clone()).with_classes(settings.classes);
-    let translator: Shared = Arc::new(Mutex::new(translator.with_shape(settings.shape.clone())));
+    let translator = translator(&settings);
     let taken = Taken::default();
     let (listed, first) = oneshot::channel();
     let pipeline = Pipeline {
@@ -158,10 +157,7 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
         begun = begin => begun?,
     };
     home.keep_up(authority.roots(), namespaces);
-    if let Some(address) = settings.webhook {
-        let webhook = Webhook::new(translator);
-        webhook.serve(address, authority.clone(), settings.ca.names.clone()).await?;
-    }
+    answer_questions(&settings, translator, &authority).await?;
     let listener = TcpListener::bind(settings.listen).await;
     let listener = listener.map_err(|cause| AppError::Listen { address: settings.listen, cause })?;
     tracing::info!(address = %settings.listen, "serving xDS and CA");
@@ -180,6 +176,21 @@ pub async fn run(settings: Settings, log: LogHandle) -> Result<(), AppError> {
         ended = async { tokio::try_join!(serving, leaving) } => ended.map(|_| ()),
         _ = &mut pipeline => Err(AppError::SourceEnded),
     }
+}
+
+fn translator(settings: &Settings) -> Shared {
+    let translator = Translator::new(settings.names.clone()).with_classes(settings.classes);
+    Arc::new(Mutex::new(translator.with_shape(settings.shape.clone())))
+}
+
+/// Answers the API server's questions about objects, where there is one.
+async fn answer_questions(
+    settings: &Settings,
+    translator: Shared,
+    authority: &Arc<Authority>,
+) -> Result<(), WebhookError> {
+    let Some(address) = settings.webhook else { return Ok(()) };
+    Webhook::new(translator).serve(address, authority.clone(), settings.ca.names.clone()).await
 }
 
 /// What proxies are told of the snapshots, from the first complete one on.

@@ -1,6 +1,7 @@
 //! The certificate authority: [`tokens`] says who calls, [`grant`] what it may have, [`authority`] signs it.
 
 pub mod authority;
+mod claims;
 pub mod grant;
 pub mod keep;
 pub mod pods;

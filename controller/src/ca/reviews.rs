@@ -16,7 +16,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::jwk::JwkSet;
 use tokio::sync::{Semaphore, watch};
 
-use super::tokens::{Caller, Expected, TokenError, bearer, unverified, verify};
+use super::claims::unverified;
+use super::tokens::{Caller, Expected, TokenError, bearer, verify};
 
 /// A good answer is not asked for again for so long.
 const FRESH: Duration = Duration::from_secs(60);

@@ -8,17 +8,10 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::Deserialize;
 
-/// Clocks of issuer and controller may differ by this.
-const LEEWAY: Duration = Duration::from_secs(10);
-
-/// No token lives to the year 9999.
-const FAR: Duration = Duration::from_secs(250_000_000_000);
+use super::claims::{Claims, claimed};
 
 /// A longer text is no token of ours.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -104,45 +97,6 @@ pub enum TokenError {
     Unavailable(String),
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    #[serde(default)]
-    aud: Audiences,
-    exp: f64,
-    #[serde(default)]
-    nbf: Option<f64>,
-    sub: String,
-    #[serde(rename = "kubernetes.io", default)]
-    kubernetes: Option<Kubernetes>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audiences {
-    Many(Vec<String>),
-    One(String),
-}
-
-#[derive(Deserialize)]
-struct Kubernetes {
-    namespace: String,
-    serviceaccount: NameOnly,
-    pod: Option<NameAndUid>,
-    node: Option<NameOnly>,
-}
-
-#[derive(Deserialize)]
-struct NameOnly {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct NameAndUid {
-    name: String,
-    uid: String,
-}
-
 /// Verifies tokens against a key file (JWKS) that may be replaced while we run.
 #[derive(Debug)]
 pub struct Verifier {
@@ -174,12 +128,6 @@ impl FromStr for Account {
             }
             _ => Err(format!("{text:?} is not namespace/service-account")),
         }
-    }
-}
-
-impl Default for Audiences {
-    fn default() -> Self {
-        Self::Many(Vec::new())
     }
 }
 
@@ -276,22 +224,6 @@ pub(super) fn bearer(header: Option<&str>) -> Result<&str, TokenError> {
     Ok(token)
 }
 
-/// Whose a token claims to be; whether it is genuine is for others to say. One that is past its end, or meant for others by its
-/// own word, is nobody's.
-pub(super) fn unverified(token: &str, audience: &str, now: SystemTime) -> Result<Caller, TokenError> {
-    let body = token.split('.').nth(1).ok_or_else(|| TokenError::Malformed("it has no parts".to_owned()))?;
-    let body = URL_SAFE_NO_PAD.decode(body).map_err(|cause| TokenError::Malformed(cause.to_string()))?;
-    let claims: Claims =
-        serde_json::from_slice(&body).map_err(|cause| TokenError::Malformed(cause.to_string()))?;
-    let caller = claimed(claims, audience, now)?;
-    // Its issuer's clock decides, which is the clock of whoever is asked.
-    let expires = caller.expires - LEEWAY;
-    match now.duration_since(expires) {
-        Ok(since) => Err(TokenError::Expired(since)),
-        Err(_) => Ok(Caller { expires, ..caller }),
-    }
-}
-
 /// Verifies one token: signature first, then where it comes from, whom it is for, when, and whose it is.
 pub fn verify(
     token: &str,
@@ -307,21 +239,6 @@ pub fn verify(
         return Err(TokenError::Issuer(claims.iss));
     }
     claimed(claims, &expected.audience, now)
-}
-
-/// What a token says, if it says it to us and now.
-fn claimed(claims: Claims, audience: &str, now: SystemTime) -> Result<Caller, TokenError> {
-    let audiences = match claims.aud {
-        Audiences::Many(many) => many,
-        Audiences::One(one) => vec![one],
-    };
-    if !audiences.iter().any(|one| one == audience) {
-        return Err(TokenError::Audience(audiences));
-    }
-    in_time(claims.exp, claims.nbf, now)?;
-    // Far enough away for anybody, where the claim is beyond what a clock can show.
-    let expires = Duration::try_from_secs_f64(claims.exp).unwrap_or(FAR) + LEEWAY;
-    whose(&claims.sub, claims.kubernetes, SystemTime::UNIX_EPOCH + expires.min(FAR))
 }
 
 fn signed(token: &str, keys: &JwkSet) -> Result<Claims, TokenError> {
@@ -364,43 +281,6 @@ fn algorithm(key: &Jwk) -> Option<Algorithm> {
         }
         AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
         _ => None,
-    }
-}
-
-fn in_time(exp: f64, nbf: Option<f64>, now: SystemTime) -> Result<(), TokenError> {
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let leeway = LEEWAY.as_secs_f64();
-    let span = |seconds: f64| Duration::try_from_secs_f64(seconds.round()).unwrap_or(Duration::MAX);
-    if exp.is_nan() || exp + leeway <= now {
-        return Err(TokenError::Expired(span(now - exp)));
-    }
-    match nbf {
-        Some(nbf) if nbf.is_nan() || nbf - leeway > now => Err(TokenError::NotYetValid(span(nbf - now))),
-        _ => Ok(()),
-    }
-}
-
-/// Subject and Kubernetes' own claims must say the same.
-fn whose(subject: &str, kubernetes: Option<Kubernetes>, expires: SystemTime) -> Result<Caller, TokenError> {
-    let account = subject
-        .strip_prefix("system:serviceaccount:")
-        .and_then(|rest| rest.split_once(':'))
-        .map(|(namespace, name)| Account { namespace: namespace.to_owned(), name: name.to_owned() })
-        .ok_or_else(|| TokenError::Malformed(format!("subject {subject:?} is no service account")))?;
-    let Some(claims) = kubernetes else {
-        return Err(TokenError::NotPodBound(account));
-    };
-    if (&claims.namespace, &claims.serviceaccount.name) != (&account.namespace, &account.name) {
-        return Err(TokenError::Malformed(format!("subject {account} and the bound account differ")));
-    }
-    match claims.pod {
-        Some(pod) if !pod.uid.is_empty() => Ok(Caller {
-            account,
-            pod: BoundPod { name: pod.name, uid: pod.uid },
-            node: claims.node.map(|node| node.name),
-            expires,
-        }),
-        _ => Err(TokenError::NotPodBound(account)),
     }
 }
 

@@ -135,8 +135,8 @@ impl Serving {
                 break;
             }
         }
-        if let Some(proxy) = &self.entry {
-            tracing::info!(proxy = ?proxy, "proxy disconnected");
+        if self.entry.is_some() {
+            tracing::info!(proxy = self.caller.pod.name, "proxy disconnected");
         }
     }
 

@@ -77,7 +77,7 @@ impl Roots {
                 event = stream.next() => match event {
                     None => return,
                     Some(Ok(Event::Init)) => listing.clear(),
-                    Some(Ok(Event::InitApply(one))) => drop(self.note(&mut listing, &one)),
+                    Some(Ok(Event::InitApply(one))) => self.note(&mut listing, &one),
                     Some(Ok(Event::InitDone)) => {
                         held = std::mem::take(&mut listing);
                         is_listed = true;

@@ -4,6 +4,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ca::claims::LEEWAY;
 
 const NOW: u64 = 1_800_000_000;
 
