@@ -33,6 +33,8 @@ pub(crate) struct To {
 pub(crate) enum Verb {
     /// Read.
     Get,
+    /// Make.
+    Post,
     /// Remove, and what depends on it afterwards.
     Delete,
     /// Change the fields that the body has; null removes one.
@@ -133,6 +135,12 @@ impl Cluster {
         self.api.call(verb, &kind.path(namespace, name), Some(manifest))
     }
 
+    /// Makes an object; what it looks like then. Questions are objects, too.
+    pub(crate) fn create(&self, manifest: &Value) -> Result<Value, Refused> {
+        let (kind, namespace, _) = whose(manifest)?;
+        self.api.call(Verb::Post, &kind.path(namespace, ""), Some(manifest))
+    }
+
     /// Changes some fields of an object.
     pub(crate) fn merge(&self, object: &Value, fields: &Value) -> Result<Value, Refused> {
         let (kind, namespace, name) = whose(object)?;
@@ -152,6 +160,11 @@ impl Cluster {
             Err(refused) if refused.code == 404 => Ok(false),
             Err(refused) => Err(refused),
         }
+    }
+
+    /// What stands at a path.
+    pub(crate) fn read(&self, path: &str) -> Result<Value, Refused> {
+        self.api.call(Verb::Get, path, None)
     }
 
     /// A question that the API server did not answer, with the command that shows why.

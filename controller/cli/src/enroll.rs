@@ -171,6 +171,7 @@ impl Pods {
             let own = name(pod).to_owned();
             match (decided(namespace, pod), captured) {
                 (Enrolment::In, true) => all.inside.push(own),
+                // It asks for the mesh, too.
                 (Enrolment::Out(Why::NoAddress), _) | (Enrolment::In, false) => all.under_way.push(own),
                 // What has ended carries nothing, whatever is written on it.
                 (Enrolment::Out(Why::Terminal), _) => {}
@@ -223,6 +224,12 @@ fn decided(namespace: &Value, pod: &Value) -> Enrolment {
         Some(Object::Pod(pod)) => enrolled(&namespace, pod),
         _ => Enrolment::Out(Why::NotAsked),
     }
+}
+
+/// How many of these pods are in the mesh, and which are not yet where they are to be.
+pub(crate) fn counted<'a>(namespace: &Value, pods: impl Iterator<Item = &'a Value>) -> (usize, Vec<String>) {
+    let pods = Pods::of(namespace, pods);
+    (pods.inside.len(), pods.under_way)
 }
 
 /// Whether a namespace asks for the mesh.

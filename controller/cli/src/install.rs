@@ -23,8 +23,8 @@ use crate::output;
 use apply::{Outcome, Report};
 use asked::Asked;
 
-pub(crate) use definitions::ours;
-pub(crate) use wait::Waiter;
+pub(crate) use definitions::{can_bring_gateway_api, ours};
+pub(crate) use wait::{Waiter, lagging, trouble};
 
 /// What is asked.
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod analyze;
 mod chart;
+mod check;
 mod cluster;
 mod completions;
 mod describe;
@@ -44,6 +45,9 @@ enum Command {
     /// Install Ambit into a cluster, or change an installation: says of every object what became of it, and waits until all
     /// is ready. Twice is the same as once.
     Install(install::Arguments),
+    /// Tell what would break an installation, or breaks it, each with its mend: ends 0 if nothing is an error, 1 if something
+    /// is, 2 if that cannot be told.
+    Check(check::Arguments),
     /// Take Ambit out of a cluster: pods leave the mesh first, then its programs go. What people wrote stays.
     Uninstall(uninstall::Arguments),
     /// Take namespaces or pods into the mesh: ends 0 when all their pods are in, 1 when some are not.
@@ -77,6 +81,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Install(arguments) => failure::end(install::run(&arguments)),
+        Command::Check(arguments) => failure::end(check::run(&arguments)),
         Command::Uninstall(arguments) => failure::end(uninstall::run(&arguments)),
         Command::Enroll(arguments) => failure::end(enroll::run(&arguments, Direction::In)),
         Command::Unenroll(arguments) => failure::end(enroll::run(&arguments, Direction::Out)),

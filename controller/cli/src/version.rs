@@ -93,7 +93,7 @@ fn counted<'a>(pods: impl Iterator<Item = (String, &'a Value)>) -> Vec<Version> 
 }
 
 /// What stands behind an image's name; its digest if it has no tag.
-fn tag(image: &str) -> String {
+pub(crate) fn tag(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or_default();
     let end = last.split_once(':').or_else(|| last.split_once('@'));
     end.map_or_else(|| "latest".to_owned(), |(_, tag)| tag.to_owned())

@@ -37,6 +37,11 @@ impl Fake {
         self.store(&kind.path(namespace, name), object.clone());
     }
 
+    /// Answers a path like this from now on.
+    pub(crate) fn answer(&self, path: &str, body: Value) {
+        self.inner.borrow_mut().objects.insert(path.to_owned(), body);
+    }
+
     /// Refuses writes to a path from now on.
     pub(crate) fn refuse(&self, path: &str, code: u16, says: &str) {
         let refused = Refused { code, says: says.to_owned() };
@@ -108,6 +113,7 @@ impl Api for Fake {
         let body = body.cloned().unwrap_or_default();
         match verb {
             Verb::Delete => self.inner.borrow_mut().objects.remove(path).ok_or_else(gone),
+            Verb::Post => Ok(self.store(&format!("{path}/{}", super::name(&body)), body)),
             Verb::Merge | Verb::Apply | Verb::ApplyForced => {
                 let mut object = match (self.at(path), verb) {
                     (Some(object), _) => object,

@@ -59,6 +59,7 @@ impl Api for Server {
 fn request(verb: Verb, path: &str, body: Option<&Value>) -> http::Result<Request<Vec<u8>>> {
     let (method, media, query) = match verb {
         Verb::Get => ("GET", "application/json", String::new()),
+        Verb::Post => ("POST", "application/json", format!("?fieldManager={MANAGER}")),
         Verb::Delete => ("DELETE", "application/json", String::new()),
         Verb::Merge => ("PATCH", "application/merge-patch+json", format!("?fieldManager={MANAGER}")),
         // A field that the server does not know would be dropped without a word.

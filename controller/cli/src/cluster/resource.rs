@@ -53,6 +53,7 @@ kinds! {
     ADMISSION_BINDING = "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicyBinding" "validatingadmissionpolicybindings" false;
     DEFINITION = "apiextensions.k8s.io/v1" "CustomResourceDefinition" "customresourcedefinitions" false;
     ACCESS_REVIEW = "authorization.k8s.io/v1" "SelfSubjectAccessReview" "selfsubjectaccessreviews" false;
+    AUTHORIZATION_POLICY = "security.istio.io/v1" "AuthorizationPolicy" "authorizationpolicies" true;
     GATEWAY = "gateway.networking.k8s.io/v1" "Gateway" "gateways" true;
     GATEWAY_CLASS = "gateway.networking.k8s.io/v1" "GatewayClass" "gatewayclasses" false;
 }

@@ -26,6 +26,11 @@ pub(crate) fn ours() -> Vec<Value> {
     DEFINITIONS.iter().map(|definition| manifest(definition)).collect()
 }
 
+/// Whether this was built with the Gateway API's.
+pub(crate) fn can_bring_gateway_api() -> bool {
+    !GATEWAY_API.is_empty()
+}
+
 /// The Gateway API's: from a file, or those that were built in; none if none were.
 pub(super) fn gateway_api(file: Option<&Path>) -> Result<Option<Vec<Value>>, Failure> {
     let text = match file {
