@@ -36,12 +36,13 @@ macro_rules! files {
 }
 
 /// Every template. The order in which an installation is applied.
-const TEMPLATES: [(&str, &str); 8] = files! {
+const TEMPLATES: [(&str, &str); 9] = files! {
     "templates/_names.tpl"
     "templates/namespace.yaml"
     "templates/mesh.yaml"
     "templates/controller-rights.yaml"
     "templates/network.yaml"
+    "templates/identity.yaml"
     "templates/controller.yaml"
     "templates/node.yaml"
     "templates/ztunnel.yaml"

@@ -89,6 +89,14 @@ fn look(cluster: &Cluster, pre: bool) -> Result<Findings, Failure> {
     Ok(Findings(findings))
 }
 
+/// What is wrong with an installation as it is.
+pub(crate) fn unwell(cluster: &Cluster) -> Result<Vec<String>, Failure> {
+    let namespaces = cluster.list(&kinds::NAMESPACE, "", "");
+    let namespaces = namespaces.map_err(|refused| cluster.failed("namespaces", &refused))?;
+    let findings = health::health(cluster, &namespaces)?;
+    Ok(findings.into_iter().filter(|finding| finding.severity != Severity::Ok).map(Finding::told).collect())
+}
+
 /// Cilium's configuration, where there is one that may be read.
 fn cluster_config(cluster: &Cluster) -> Result<Option<serde_json::Value>, Failure> {
     match cluster.get(&kinds::CONFIG_MAP, "kube-system", "cilium-config") {
@@ -110,6 +118,13 @@ impl Finding {
     fn error(says: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { severity: Severity::Error, ..Self::warning(says, mend) }
     }
+
+    fn told(self) -> String {
+        match self.mend {
+            Some(mend) => format!("{}; {mend}", self.says),
+            None => self.says,
+        }
+    }
 }
 
 impl Findings {
@@ -130,8 +145,7 @@ impl Show for Findings {
                 Severity::Warning => "warning",
                 Severity::Ok => "ok",
             };
-            let mend = finding.mend.as_deref().map(|mend| format!("; {mend}")).unwrap_or_default();
-            page.line(&format!("{word:<8} {}{mend}", finding.says));
+            page.line(&format!("{word:<8} {}", finding.clone().told()));
         }
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         page.line(&match (errors, warnings) {

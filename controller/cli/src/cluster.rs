@@ -69,6 +69,11 @@ pub(crate) struct Cluster {
 }
 
 impl To {
+    /// Whether one is named.
+    pub(crate) fn is_named(&self) -> bool {
+        self.context.is_some() || self.kubeconfig.is_some()
+    }
+
     /// The cluster, if it answers.
     pub(crate) fn open(&self) -> Result<Cluster, Failure> {
         let context = self.context.iter().map(|name| format!(" --context {name}"));

@@ -11,6 +11,8 @@ mod explain;
 mod failure;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod help;
 mod install;
 mod mesh;
 mod output;
@@ -28,11 +30,12 @@ use clap::{Parser, Subcommand};
 
 use enroll::Direction;
 
-/// Look into and check an Ambit mesh.
+/// Install Ambit, look into a mesh and check it.
 ///
-/// Commands end 0 for yes (it is allowed, encrypted, well), 1 for no, and 2 when that cannot be told. The mesh is a folder of
-/// manifests (--dir), a lab that runs on this machine (--lab), or a controller's admin port (--live); without any of these,
-/// the lab that runs on this machine if it is the only one.
+/// Commands end 0 for yes (it is allowed, encrypted, well, done), 1 for no, and 2 when that cannot be told or done. Those that
+/// install and change work on a cluster (--kubeconfig, --context). For those that tell, the mesh is a folder of manifests
+/// (--dir), a lab that runs on this machine (--lab), or a controller's admin port (--live); without any of these, the lab that
+/// runs on this machine if it is the only one.
 #[derive(Debug, Parser)]
 #[command(name = "ambit", version)]
 struct Arguments {

@@ -1,19 +1,25 @@
 //! `ambit status`: the programs of a running mesh, whether each is ready and has acknowledged what it is told, and what waits.
 
 mod gather;
+mod on_cluster;
 
 use clap::Args;
 use serde::Serialize;
 
+use crate::cluster::To;
 use crate::failure::{End, Failure};
 use crate::mesh::Place;
 use crate::output::{self, Output, Page, Row, Show, Table};
 
 /// What is asked.
+///
+/// The mesh is a lab, a controller's admin port, or a cluster: one that is named, or that of the kubeconfig where no lab runs.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    to: To,
     #[command(flatten)]
     output: Output,
 }
@@ -22,8 +28,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Status {
-    /// Counts the changes that the controller has taken up.
-    generation: u64,
+    /// Counts the changes that the controller has taken up, where it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
     programs: Vec<Program>,
     /// What waits, or is wrong; empty when all is well.
     waiting: Vec<String>,
@@ -77,9 +84,23 @@ enum Sync {
 
 /// Ends 0 when all is well, 1 when something waits or is wrong, 2 when that cannot be told.
 pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
-    let status = gather::gather(&arguments.place.find()?)?;
+    let status = arguments.gather()?;
     output::print(&status, arguments.output.format)?;
     Ok(if status.waiting.is_empty() { End::Yes } else { End::No })
+}
+
+impl Arguments {
+    fn gather(&self) -> Result<Status, Failure> {
+        if self.to.is_named() {
+            return on_cluster::gather(&self.to.open()?);
+        }
+        match (self.place.find(), self.place.is_named()) {
+            (Ok(place), _) => gather::gather(&place),
+            (Err(failure), true) => Err(failure),
+            // Nothing is named and no lab runs.
+            (Err(failure), false) => on_cluster::gather(&self.to.open().map_err(|_| failure)?),
+        }
+    }
 }
 
 impl Row for Program {
@@ -111,7 +132,9 @@ impl Row for Program {
 
 impl Show for Status {
     fn show(&self, page: &mut Page) {
-        page.line(&format!("generation {}", self.generation));
+        if let Some(generation) = self.generation {
+            page.line(&format!("generation {generation}"));
+        }
         page.table(&Table::of(&self.programs));
         if self.waiting.is_empty() {
             page.line("nothing waits");

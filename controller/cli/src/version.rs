@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
         false => match arguments.to.open() {
             Ok(cluster) => mesh(&cluster)?,
             // Nobody asked for a cluster.
-            Err(_) if arguments.to.context.is_none() && arguments.to.kubeconfig.is_none() => Vec::new(),
+            Err(_) if !arguments.to.is_named() => Vec::new(),
             Err(failure) => return Err(failure),
         },
     };
@@ -69,31 +69,40 @@ pub(crate) fn run(arguments: &Arguments) -> Result<End, Failure> {
 }
 
 fn mesh(cluster: &Cluster) -> Result<Vec<Version>, Failure> {
+    let mut counts: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    let pods = pods(cluster)?;
+    pods.iter().for_each(|(program, pod)| *counts.entry((program, of(pod))).or_default() += 1);
+    let version = |((program, version), pods): ((&str, String), usize)| Version {
+        program: program.to_owned(),
+        version,
+        pods,
+    };
+    Ok(counts.into_iter().map(version).collect())
+}
+
+/// Every pod of a program of the mesh, with the program's name.
+pub(crate) fn pods(cluster: &Cluster) -> Result<Vec<(&'static str, Value)>, Failure> {
     let list = |namespace: &str, labels: &str| {
         let pods = cluster.list(&kinds::POD, namespace, labels);
         pods.map_err(|refused| cluster.failed("pods of the mesh", &refused))
     };
     let own = list(chart::NAMESPACE, "app.kubernetes.io/part-of=ambit")?;
     let waypoints = list("", &format!("{MANAGED}={MANAGED_BY_US}"))?;
-    let program = |pod: &Value| {
-        let app = label(pod, "app")?;
-        PROGRAMS.iter().find(|(known, _)| *known == app).map(|(_, program)| (*program).to_owned())
+    let named = |pod: Value| {
+        let app = label(&pod, "app")?;
+        let program = PROGRAMS.iter().find(|(known, _)| *known == app).map(|(_, program)| *program)?;
+        Some((program, pod))
     };
-    let own = own.iter().filter_map(|pod| Some((program(pod)?, pod)));
-    Ok(counted(own.chain(waypoints.iter().map(|pod| ("waypoint".to_owned(), pod)))))
+    Ok(own.into_iter().filter_map(named).chain(waypoints.into_iter().map(|pod| ("waypoint", pod))).collect())
 }
 
-fn counted<'a>(pods: impl Iterator<Item = (String, &'a Value)>) -> Vec<Version> {
-    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for (program, pod) in pods {
-        let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
-        *counts.entry((program, tag(image))).or_default() += 1;
-    }
-    counts.into_iter().map(|((program, version), pods)| Version { program, version, pods }).collect()
+/// The version of a pod's program.
+pub(crate) fn of(pod: &Value) -> String {
+    tag(pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default())
 }
 
 /// What stands behind an image's name; its digest if it has no tag.
-pub(crate) fn tag(image: &str) -> String {
+fn tag(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or_default();
     let end = last.split_once(':').or_else(|| last.split_once('@'));
     end.map_or_else(|| "latest".to_owned(), |(_, tag)| tag.to_owned())

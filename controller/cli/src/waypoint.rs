@@ -14,6 +14,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cluster::To;
 use crate::failure::{End, Failure};
 use crate::output::Output;
+pub(crate) use list::{condition, waypoints};
 
 /// The class of waypoints that `ambit` makes.
 const CLASS: &str = "ambit-waypoint";

@@ -83,6 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn everybody_means_the_same_version() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let (module, version) = MODULE;
+        for (file, part) in [
+            ("deploy/images/Dockerfile", format!("{module}@{version} ")),
+            ("controller/cli/src/install/definitions.rs", format!("/download/{version}/")),
+        ] {
+            let text = fs::read_to_string(root.join(file)).unwrap();
+            assert!(text.contains(&part), "{file} has no {part}");
+        }
+    }
+
+    #[test]
     fn definitions_alone_are_joined_under_the_notice() {
         let folder = std::env::temp_dir().join(format!("ambit-gateway-api-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();

@@ -14,6 +14,7 @@ use crate::peers;
 use crate::run::{ALL_FEATURES, Failure, Reach, Workspace, succeeds, variable};
 
 mod beside;
+mod helm;
 mod kubernetes;
 mod program;
 

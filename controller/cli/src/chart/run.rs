@@ -7,7 +7,7 @@ use super::template::{Node, Operand, Pipe, Templates};
 /// What templates may call; everything else is refused.
 pub(super) const FUNCTIONS: [&str; 14] = [
     "and", "default", "dict", "eq", "fail", "include", "ne", "nindent", "not", "or", "printf", "quote",
-    "toYaml", "trunc",
+    "toJson", "trunc",
 ];
 
 /// Templates with their definitions.
@@ -123,8 +123,11 @@ impl Run<'_> {
                     self.templates.defined.get(name).ok_or_else(|| format!("{name} is not defined"))?;
                 text(self.text(nodes, dot)?)
             }
-            // JSON is YAML, wherever it stands.
-            ("toYaml", [value]) => text(value.to_string()),
+            // As Go writes it, which keeps it harmless in a page.
+            ("toJson", [value]) => {
+                let plain = value.to_string();
+                text(plain.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e"))
+            }
             ("quote", [value]) => text(Value::String(printed(value)).to_string()),
             ("nindent", [Value::Number(by), Value::String(block)]) => {
                 let by = " ".repeat(usize::try_from(by.as_u64().unwrap_or_default()).unwrap_or_default());

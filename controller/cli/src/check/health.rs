@@ -10,7 +10,8 @@ use crate::cluster::{Cluster, kinds, label, name, namespace, told};
 use crate::enroll;
 use crate::failure::Failure;
 use crate::install::{lagging, trouble};
-use crate::version::{MANAGED, MANAGED_BY_US, PROGRAMS, tag};
+use crate::version::{self, MANAGED, MANAGED_BY_US, PROGRAMS};
+use crate::waypoint;
 
 /// Everything about the installation.
 pub(super) fn health(cluster: &Cluster, namespaces: &[Value]) -> Result<Vec<Finding>, Failure> {
@@ -41,6 +42,9 @@ pub(super) fn health(cluster: &Cluster, namespaces: &[Value]) -> Result<Vec<Find
     findings.extend(webhook.as_ref().and_then(unarmed));
     findings.extend(enrolment(namespaces, &pods));
     findings.extend(unenforced(&policies));
+    findings.extend(
+        waypoint::waypoints(cluster, "")?.iter().filter_map(|gateway| unprogrammed(gateway, cluster)),
+    );
     Ok(findings)
 }
 
@@ -67,8 +71,7 @@ fn versions(pods: &[Value]) -> Finding {
         let own = PROGRAMS.iter().find(|(known, _)| Some(*known) == app).map(|(_, program)| *program);
         let waypoint = (label(pod, MANAGED) == Some(MANAGED_BY_US)).then_some("waypoint");
         if let Some(program) = own.or(waypoint) {
-            let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
-            by_version.entry(tag(image)).or_default().insert(program);
+            by_version.entry(version::of(pod)).or_default().insert(program);
         }
     }
     let told: Vec<String> = by_version
@@ -149,6 +152,18 @@ fn enrolment(namespaces: &[Value], pods: &[Value]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A waypoint that carries nothing.
+fn unprogrammed(gateway: &Value, cluster: &Cluster) -> Option<Finding> {
+    let programmed = waypoint::condition(gateway, "Programmed");
+    if programmed.is_some_and(|one| one["status"] == "True") {
+        return None;
+    }
+    let message =
+        programmed.and_then(|one| one["message"].as_str()).unwrap_or("no controller has taken it up");
+    let mend = format!("see why: ambit waypoint status -n {}{}", namespace(gateway), cluster.flags);
+    Some(Finding::warning(format!("{} is not ready: {message}", told(gateway)), mend))
 }
 
 /// Policies that their status says are not in force; the message there ends with the mend.

@@ -16,8 +16,7 @@ const SIDES: [(&str, &str, &str); 2] =
 
 /// Policies of enrolled namespaces that close the mesh.
 pub(super) fn policies(namespaces: &[Value], policies: &[Value]) -> Vec<Finding> {
-    let enrolled: Vec<&str> =
-        namespaces.iter().filter(|one| enroll::is_enrolled(one)).map(|one| name(one)).collect();
+    let enrolled: Vec<&str> = namespaces.iter().filter(|one| enroll::is_enrolled(one)).map(name).collect();
     let concerned = policies.iter().filter(|policy| enrolled.contains(&namespace(policy)));
     let concerned: Vec<&Value> = concerned.collect();
     let mut findings = Vec::new();

@@ -292,6 +292,14 @@ fn an_installation_is_looked_at_from_all_sides() {
         "{found}"
     );
     let found = with(&|server| {
+        let spec = json!({ "spec": { "gatewayClassName": "ambit-waypoint" } });
+        server.put(&object("gateway.networking.k8s.io/v1", "Gateway", ("shop", "waypoint"), spec));
+    });
+    assert!(
+        found.starts_with("gateway shop/waypoint is not ready: no controller has taken it up; see why"),
+        "{found}"
+    );
+    let found = with(&|server| {
         let verdict = json!([{ "type": "Enforced", "status": "False", "message": "no waypoint" }]);
         let status = json!({ "status": { "conditions": verdict } });
         server.put(&object("security.istio.io/v1", "AuthorizationPolicy", ("shop", "p"), status));

@@ -39,6 +39,11 @@ pub(crate) enum Where {
 }
 
 impl Place {
+    /// Whether one is named.
+    pub(crate) fn is_named(&self) -> bool {
+        !self.directories.is_empty() || self.lab.is_some() || self.live.is_some()
+    }
+
     /// Finds it.
     pub(crate) fn find(&self) -> Result<Where, Failure> {
         match (&self.lab, &self.live) {

@@ -115,7 +115,7 @@ fn put_together(
     programs[1..].sort_by(|one, other| {
         (&one.program, &one.node, &one.pod).cmp(&(&other.program, &other.node, &other.pod))
     });
-    Status { generation: synced.generation, programs, waiting }
+    Status { generation: Some(synced.generation), programs, waiting }
 }
 
 /// The agent and the ztunnel of every node, and the replicas of every waypoint.

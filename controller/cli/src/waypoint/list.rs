@@ -31,7 +31,7 @@ pub(super) struct Said {
 }
 
 /// The waypoints of a namespace, or of all where none is named.
-pub(super) fn waypoints(cluster: &Cluster, namespace: &str) -> Result<Vec<Value>, Failure> {
+pub(crate) fn waypoints(cluster: &Cluster, namespace: &str) -> Result<Vec<Value>, Failure> {
     let held = cluster.list(&kinds::GATEWAY, namespace, "");
     let mut held = held.map_err(|refused| cluster.failed("Gateways", &refused))?;
     held.retain(|one| one["spec"]["gatewayClassName"].as_str().is_some_and(|class| CLASSES.contains(&class)));
@@ -44,7 +44,7 @@ pub(super) fn waypoints(cluster: &Cluster, namespace: &str) -> Result<Vec<Value>
 }
 
 /// A condition of an object.
-pub(super) fn condition<'a>(object: &'a Value, wanted: &str) -> Option<&'a Value> {
+pub(crate) fn condition<'a>(object: &'a Value, wanted: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|one| one["type"] == wanted)
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Program, Tally};
+use super::{Program, Tally, helm};
 use crate::run::{Failure, Workspace, succeeds};
 use crate::{cluster, gateway_api, images};
 
@@ -44,6 +44,7 @@ pub(super) fn run(
         let outcome = program.stream(&told, &mut |line| tally.read(line));
         failed.extend(outcome.err().map(|Failure(why)| format!("{} ({why})", program.name)));
     }
+    failed.extend(helm::agrees(workspace).err().map(|Failure(why)| format!("Helm's objects ({why})")));
     failed.extend(up.down().err().map(|Failure(why)| format!("the cluster's end ({why})")));
     failed
 }
