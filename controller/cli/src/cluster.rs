@@ -125,10 +125,18 @@ impl Cluster {
             labels => format!("?labelSelector={}", escaped(labels)),
         };
         match self.api.call(Verb::Get, &format!("{}{query}", kind.path(namespace, "")), None) {
-            Ok(mut list) => Ok(match list["items"].take() {
-                Value::Array(items) => items,
-                _ => Vec::new(),
-            }),
+            Ok(mut list) => {
+                let mut items = match list["items"].take() {
+                    Value::Array(items) => items,
+                    _ => Vec::new(),
+                };
+                // A list says once what all its items are.
+                for item in &mut items {
+                    item["apiVersion"] = kind.api_version.into();
+                    item["kind"] = kind.kind.into();
+                }
+                Ok(items)
+            }
             Err(refused) if refused.code == 404 => Ok(Vec::new()),
             Err(refused) => Err(refused),
         }

@@ -208,19 +208,13 @@ impl Pods {
 
 /// What the node agent decides about a pod.
 fn decided(namespace: &Value, pod: &Value) -> Enrolment {
-    let read = |object: &Value, kind: &str| {
-        let mut object = object.clone();
-        // Lists leave these out.
-        object["apiVersion"] = json!("v1");
-        object["kind"] = json!(kind);
-        ambit_crds::read::objects(&object.to_string()).into_iter().next()
-    };
-    let namespace = read(namespace, "Namespace");
+    let read = |object: &Value| ambit_crds::read::objects(&object.to_string()).into_iter().next();
+    let namespace = read(namespace);
     let namespace = match namespace.as_deref() {
         Some(Object::Namespace(namespace)) => namespace.clone(),
         _ => Default::default(),
     };
-    match read(pod, "Pod").as_deref() {
+    match read(pod).as_deref() {
         Some(Object::Pod(pod)) => enrolled(&namespace, pod),
         _ => Enrolment::Out(Why::NotAsked),
     }

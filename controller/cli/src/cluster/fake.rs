@@ -90,7 +90,15 @@ impl Fake {
             let inside = held.starts_with(root) && held.rsplit('/').nth(1) == Some(plural);
             inside && wanted.iter().all(|(key, value)| object["metadata"]["labels"][*key] == *value)
         };
-        json!({ "items": inner.objects.iter().filter(fits).map(|(_, object)| object).collect::<Vec<_>>() })
+        let bare = |(_, object): (&String, &Value)| {
+            let mut object = object.clone();
+            // As API servers do.
+            for field in ["apiVersion", "kind"] {
+                object.as_object_mut().and_then(|object| object.remove(field));
+            }
+            object
+        };
+        json!({ "items": inner.objects.iter().filter(fits).map(bare).collect::<Vec<_>>() })
     }
 }
 

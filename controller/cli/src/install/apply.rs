@@ -134,12 +134,7 @@ pub(super) fn left_over(cluster: &Cluster, objects: &[Value]) -> Result<Vec<Valu
     ] {
         let held = cluster.list(kind, chart::NAMESPACE, chart::LABELS);
         let held = held.map_err(|refused| cluster.failed(&format!("list of {}", kind.plural()), &refused))?;
-        left.extend(held.into_iter().map(|mut object| {
-            // A list does not repeat what all of it has in common.
-            object["apiVersion"] = kind.api_version.into();
-            object["kind"] = kind.kind.into();
-            object
-        }));
+        left.extend(held);
     }
     left.retain(|object| !wanted.contains(&told(object)) && whose(object).is_ok());
     Ok(left)

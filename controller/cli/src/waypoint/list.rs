@@ -35,11 +35,6 @@ pub(crate) fn waypoints(cluster: &Cluster, namespace: &str) -> Result<Vec<Value>
     let held = cluster.list(&kinds::GATEWAY, namespace, "");
     let mut held = held.map_err(|refused| cluster.failed("Gateways", &refused))?;
     held.retain(|one| one["spec"]["gatewayClassName"].as_str().is_some_and(|class| CLASSES.contains(&class)));
-    for gateway in &mut held {
-        // Lists leave these out.
-        gateway["apiVersion"] = kinds::GATEWAY.api_version.into();
-        gateway["kind"] = kinds::GATEWAY.kind.into();
-    }
     Ok(held)
 }
 
