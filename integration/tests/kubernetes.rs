@@ -10,6 +10,8 @@ mod guided;
 mod kinds;
 #[path = "kubernetes/mesh.rs"]
 mod mesh;
+#[path = "kubernetes/nodes.rs"]
+mod nodes;
 #[path = "kubernetes/rollout.rs"]
 mod rollout;
 #[path = "kubernetes/shop.rs"]
@@ -32,12 +34,15 @@ use support::Check;
 type Named = (&'static str, fn(&Cluster) -> Check);
 
 /// In this order.
-const TRIALS: [Named; 7] = [
+const TRIALS: [Named; 10] = [
     ("from_nothing_to_an_encrypted_shop", shop::from_nothing),
     ("every_guides_manifest_passes_strict_validation", strict::manifests),
     ("the_guided_path_is_the_same_on_a_cluster", guided::path),
     ("a_waypoint_serves_within_seconds_and_says_what_it_does", waypoint::by_kubectl),
     ("jobs_sets_and_nodes_pods_do_as_everywhere", kinds::all),
+    ("pods_start_once_the_mesh_has_them", nodes::starts),
+    ("the_kubelet_and_nobody_else_reaches_what_is_denied", nodes::probes),
+    ("a_nodes_power_cut_leaves_no_pod_outside", nodes::power_cut),
     ("a_rolling_restart_loses_no_request", rollout::restart),
     ("from_one_pod_to_many_and_back_loses_no_request", rollout::scale),
 ];
