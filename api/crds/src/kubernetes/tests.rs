@@ -1,6 +1,7 @@
 //! The source against an API server in memory, request by request.
 
 mod fake;
+mod keep;
 mod write;
 
 use std::sync::Arc;
