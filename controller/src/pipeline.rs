@@ -4,8 +4,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ambit_crds::kind::Kind;
-use ambit_crds::meta::ObjectRef;
+use ambit_crds::meta::{ObjectMeta, ObjectRef};
 use ambit_crds::object::Object;
+use ambit_crds::pod::Pod;
 use ambit_crds::source::SourceEvent;
 use ambit_process::readiness::Hold;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -150,15 +151,18 @@ impl<T: Translate> Pipeline<T> {
         for change in changes {
             match change {
                 Change::Applied(object) => match &**object {
-                    Object::Pod(pod) => facts.pods.insert(PodFact {
-                        namespace: pod.meta.namespace.clone(),
-                        name: pod.meta.name.clone(),
-                        uid: pod.meta.uid.clone(),
-                        service_account: pod.service_account().to_owned(),
-                        node: pod.spec.node_name.clone(),
-                        waypoint: self.shape.replica_of(pod).map(|gateway| gateway.name),
-                        phase: if pod.is_terminal() { Phase::Terminal } else { Phase::Live },
-                    }),
+                    Object::Pod(pod) => {
+                        self.warn_of(pod);
+                        facts.pods.insert(PodFact {
+                            namespace: pod.meta.namespace.clone(),
+                            name: pod.meta.name.clone(),
+                            uid: pod.meta.uid.clone(),
+                            service_account: pod.service_account().to_owned(),
+                            node: pod.spec.node_name.clone(),
+                            waypoint: self.shape.replica_of(pod).map(|gateway| gateway.name),
+                            phase: if pod.is_terminal() { Phase::Terminal } else { Phase::Live },
+                        });
+                    }
                     Object::ServiceAccount(_) => {
                         let account = account_of(&object.reference());
                         match is_left_over(object) {
@@ -179,6 +183,16 @@ impl<T: Translate> Pipeline<T> {
             }
         }
         facts.changed.send_replace(());
+    }
+}
+
+impl<T> Pipeline<T> {
+    /// Says why a pod that is labelled like a waypoint's replica is none.
+    fn warn_of(&self, pod: &Pod) {
+        if let Some(field) = self.shape.pretence(pod) {
+            let ObjectMeta { namespace, name, .. } = &pod.meta;
+            tracing::warn!(namespace, name, field, "labelled like a waypoint's pod, and is none");
+        }
     }
 }
 

@@ -107,6 +107,17 @@ impl Shape {
             .then_some(key)
     }
 
+    /// For a pod that is labelled like a replica and is none: the first field that makes it so.
+    pub(crate) fn pretence(&self, pod: &Pod) -> Option<String> {
+        let key = claimed(pod).filter(|_| self.replica_of(pod).is_none())?;
+        let others = if pod.service_account() == key.name {
+            "metadata.ownerReferences"
+        } else {
+            "spec.serviceAccountName"
+        };
+        Some(self.foreign_part(pod, &key).unwrap_or_else(|| others.to_owned()))
+    }
+
     /// The first field in which a pod is not what we deploy for a Gateway.
     pub(crate) fn foreign_part(&self, pod: &Pod, key: &Key) -> Option<String> {
         let Some(spec) = &pod.spec.as_written else { return Some("spec".to_owned()) };
