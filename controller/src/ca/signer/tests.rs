@@ -6,6 +6,9 @@ use super::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Signing certificate, what is said to lead on, roots; how long the chain is that goes along, and how many roots.
+type Case<'a> = (&'a Made, Vec<&'a Made>, Vec<&'a Made>, usize, usize);
+
 /// A CA made for a test.
 struct Made {
     key: String,
@@ -68,8 +71,7 @@ fn a_root_or_an_intermediate_signs_and_its_chain_goes_along() {
     let (root, other) = (root("root"), root("next root"));
     let upper = made("upper", Some(&root), |_| ());
     let lower = made("lower", Some(&upper), |_| ());
-    // Signing certificate, what is said to lead on, roots; how long the chain is that goes along.
-    let table: [(&Made, Vec<&Made>, Vec<&Made>, usize, usize); 6] = [
+    let table: [Case<'_>; 6] = [
         (&root, vec![], vec![], 0, 1),
         (&root, vec![&root], vec![&root], 0, 1),
         (&root, vec![], vec![&other, &root], 0, 2),

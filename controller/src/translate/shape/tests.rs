@@ -7,6 +7,9 @@ use ambit_crds::read;
 
 use super::*;
 
+/// What is meant, and how a pod comes to be so.
+type Case = (&'static str, fn(&mut Value));
+
 fn shape() -> Shape {
     Shape::new("registry.example/mesh/waypoint:1.4".to_owned(), "ambit-system")
 }
@@ -49,7 +52,7 @@ fn pod(manifest: &Value) -> Pod {
 
 #[test]
 fn a_pod_of_our_template_is_a_replica_also_of_another_version_and_elsewhere() {
-    let table: [(&str, fn(&mut Value)); 6] = [
+    let table: [Case; 6] = [
         ("as deployed", |_| ()),
         ("another version", |pod| {
             pod["spec"]["containers"][0]["image"] = "registry.example/mesh/waypoint:1.3".into()
@@ -70,8 +73,23 @@ fn a_pod_of_our_template_is_a_replica_also_of_another_version_and_elsewhere() {
     }
 }
 
+/// Puts a value at a place of a deployed pod; it must be no replica any more, because of the field `expected`.
+fn refused(place: &str, value: Value, expected: &str) {
+    let mut manifest = deployed();
+    let (parent, last) = place.rsplit_once('/').unwrap();
+    match manifest.pointer_mut(parent).unwrap() {
+        Value::Array(items) if last == "-" => items.push(value),
+        Value::Array(items) => items[last.parse::<usize>().unwrap()] = value,
+        object => object[last] = value,
+    }
+    let pod = pod(&manifest);
+    let told = shape().foreign_part(&pod, &Key::new("shop", "wp"));
+    assert!(told.as_ref().is_some_and(|field| field.ends_with(expected)), "{place}: {told:?}");
+    assert_eq!(shape().replica_of(&pod), None, "{place}");
+}
+
 #[test]
-fn a_pod_that_runs_anything_else_is_none() {
+fn a_container_that_runs_anything_else_is_none() {
     const C: &str = "/spec/containers/0";
     let mount = |path: &str| json!({ "name": "istio-token", "mountPath": path });
     let context = |field: &str| format!("{C}/securityContext/{field}");
@@ -96,51 +114,46 @@ fn a_pod_that_runs_anything_else_is_none() {
         (format!("{C}/lifecycle"), json!({ "preStop": { "exec": {} } }), "containers[0].lifecycle"),
         (format!("{C}/livenessProbe"), json!({ "exec": { "command": ["x"] } }), "livenessProbe.exec"),
         (format!("{C}/volumeMounts/-"), mount("/"), "volumeMounts[istio-token]"),
-        (format!("{C}/workingDir"), json!("/tmp"), "containers[0].workingDir"),
+        (format!("{C}/workingDir"), json!("/elsewhere"), "containers[0].workingDir"),
         (context("runAsUser"), json!(0), "securityContext.runAsUser"),
         (context("privileged"), json!(true), "securityContext.privileged"),
         (context("capabilities"), json!({ "add": ["SYS_PTRACE"] }), "securityContext.capabilities"),
         (context("procMount"), json!("Unmasked"), "securityContext.procMount"),
-        ("/spec/containers/-".to_owned(), json!({ "name": "other", "image": "x" }), "spec.containers"),
-        ("/spec/initContainers".to_owned(), json!([{ "name": "first" }]), "spec.initContainers"),
-        ("/spec/ephemeralContainers".to_owned(), json!([{ "name": "debug" }]), "spec.ephemeralContainers"),
-        ("/spec/hostNetwork".to_owned(), json!(true), "spec.hostNetwork"),
-        ("/spec/hostPID".to_owned(), json!(true), "spec.hostPID"),
-        ("/spec/shareProcessNamespace".to_owned(), json!(true), "spec.shareProcessNamespace"),
+    ];
+    for (place, value, expected) in table {
+        refused(&place, value, expected);
+    }
+}
+
+#[test]
+fn a_pod_in_which_anything_else_runs_is_none() {
+    let table = [
+        ("/spec/containers/-", json!({ "name": "other", "image": "x" }), "spec.containers"),
+        ("/spec/initContainers", json!([{ "name": "first" }]), "spec.initContainers"),
+        ("/spec/ephemeralContainers", json!([{ "name": "debug" }]), "spec.ephemeralContainers"),
+        ("/spec/hostNetwork", json!(true), "spec.hostNetwork"),
+        ("/spec/hostPID", json!(true), "spec.hostPID"),
+        ("/spec/shareProcessNamespace", json!(true), "spec.shareProcessNamespace"),
+        ("/spec/hostAliases", json!([{ "ip": "1.2.3.4", "hostnames": ["x"] }]), "spec.hostAliases"),
+        ("/spec/dnsConfig", json!({ "nameservers": ["1.2.3.4"] }), "spec.dnsConfig"),
+        ("/spec/dnsPolicy", json!("None"), "spec.dnsPolicy"),
+        ("/spec/runtimeClassName", json!("mine"), "spec.runtimeClassName"),
+        ("/spec/securityContext/runAsUser", json!(0), "spec.securityContext.runAsUser"),
+        ("/spec/volumes/-", json!({ "name": "h", "hostPath": { "path": "/" } }), "volumes[h]"),
         (
-            "/spec/hostAliases".to_owned(),
-            json!([{ "ip": "1.2.3.4", "hostnames": ["x"] }]),
-            "spec.hostAliases",
-        ),
-        ("/spec/dnsConfig".to_owned(), json!({ "nameservers": ["1.2.3.4"] }), "spec.dnsConfig"),
-        ("/spec/dnsPolicy".to_owned(), json!("None"), "spec.dnsPolicy"),
-        ("/spec/runtimeClassName".to_owned(), json!("mine"), "spec.runtimeClassName"),
-        ("/spec/securityContext/runAsUser".to_owned(), json!(0), "spec.securityContext.runAsUser"),
-        ("/spec/volumes/-".to_owned(), json!({ "name": "h", "hostPath": { "path": "/" } }), "volumes[h]"),
-        (
-            "/spec/volumes/1".to_owned(),
+            "/spec/volumes/1",
             json!({ "name": "istio-ca-root-cert", "configMap": { "name": "mine" } }),
             "volumes[istio-ca-root-cert]",
         ),
     ];
     for (place, value, expected) in table {
-        let mut manifest = deployed();
-        let (parent, last) = place.rsplit_once('/').unwrap();
-        match manifest.pointer_mut(parent).unwrap() {
-            Value::Array(items) if last == "-" => items.push(value),
-            Value::Array(items) => items[last.parse::<usize>().unwrap()] = value,
-            object => object[last] = value,
-        }
-        let pod = pod(&manifest);
-        let told = shape().foreign_part(&pod, &Key::new("shop", "wp"));
-        assert!(told.as_ref().is_some_and(|field| field.ends_with(expected)), "{place}: {told:?}");
-        assert_eq!(shape().replica_of(&pod), None, "{place}");
+        refused(place, value, expected);
     }
 }
 
 #[test]
 fn a_pod_of_somebody_else_is_none_whatever_it_runs() {
-    let table: [(&str, fn(&mut Value)); 5] = [
+    let table: [Case; 5] = [
         ("by hand", |pod| pod["metadata"]["ownerReferences"] = json!([])),
         ("of a job", |pod| pod["metadata"]["ownerReferences"][0]["kind"] = "Job".into()),
         ("owned, not controlled", |pod| pod["metadata"]["ownerReferences"][0]["controller"] = false.into()),
