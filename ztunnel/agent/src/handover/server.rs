@@ -338,11 +338,9 @@ fn settle(pods: &BTreeMap<PodUid, Pod>, command: &Command, outcome: Result<(), S
             return warn!(?command, ?standing, "the ztunnel refused");
         }
     };
-    let is_current = |pod: &&Pod| match command {
-        Command::Add(workload) => pod.workload.same(workload),
-        _ => true,
-    };
-    if let Some(pod) = pods.get(uid).filter(is_current) {
+    // What was answered may be about a network that the pod has left.
+    let is_stale = |pod: &Pod| matches!(command, Command::Add(workload) if !pod.workload.same(workload));
+    if let Some(pod) = pods.get(uid).filter(|pod| !is_stale(pod)) {
         pod.standing.send_if_modified(|known| mem::replace(known, standing.clone()) != standing);
     }
 }

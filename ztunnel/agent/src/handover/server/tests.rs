@@ -141,6 +141,31 @@ async fn a_pod_follows_how_it_stands() {
 }
 
 #[tokio::test]
+async fn an_answer_about_a_network_that_was_left_says_nothing_about_the_new_one() {
+    let folder = Folder::new();
+    let handover = serve(&folder);
+    let ztunnel = Ztunnel::greeted(&folder).await;
+    ztunnel.agrees_to(&["snapshot"]).await;
+    let mut a = handover.offer(workload("a")).await.unwrap();
+    ztunnel.agrees_to(&["add a"]).await;
+    until(&mut a, Standing::Accepted).await;
+    // Made anew twice: any file serves as another network.
+    for name in ["second", "third"] {
+        let path = folder.0.join(name);
+        std::fs::write(&path, "").unwrap();
+        let network = Some(Network::open(&path).unwrap());
+        handover.offer(Workload { network, ..workload("a") }).await.unwrap();
+        assert_eq!(*a.borrow(), Standing::Waiting, "{name}");
+    }
+    assert_eq!(ztunnel.hears().await, "add a");
+    ztunnel.answers("").await;
+    assert_eq!(ztunnel.hears().await, "add a");
+    assert_eq!(*a.borrow(), Standing::Waiting, "that was about the second");
+    ztunnel.answers("").await;
+    until(&mut a, Standing::Accepted).await;
+}
+
+#[tokio::test]
 async fn pods_go_to_the_newest_and_departures_to_all() {
     let folder = Folder::new();
     let handover = serve(&folder);
