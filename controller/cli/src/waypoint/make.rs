@@ -114,12 +114,13 @@ pub(super) fn put(cluster: &Cluster, gateway: &Value, applied: &Applied) -> Resu
 }
 
 /// What a waypoint still lacks.
-fn lags(cluster: &Cluster, gateway: &Value) -> Result<Vec<String>, Failure> {
+pub(super) fn lags(cluster: &Cluster, gateway: &Value) -> Result<Vec<String>, Failure> {
     let held = cluster.held(gateway).map_err(|refused| cluster.failed(&told(gateway), &refused))?;
     let programmed = held.as_ref().and_then(|held| condition(held, "Programmed"));
     // A condition of an earlier generation says nothing about this one.
     let generation = held.as_ref().map(|held| held["metadata"]["generation"].clone()).unwrap_or_default();
-    let current = programmed.filter(|one| one["observedGeneration"] == generation);
+    let is_current = |observed: &Value| observed.is_null() || *observed == generation;
+    let current = programmed.filter(|one| is_current(&one["observedGeneration"]));
     Ok(match current {
         Some(one) if one["status"] == "True" => Vec::new(),
         Some(one) => vec![format!("{}: {}", told(gateway), one["message"].as_str().unwrap_or_default())],

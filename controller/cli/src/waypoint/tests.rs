@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::list::{Said, Waypoint, waypoints};
-use super::make::{gateway, put, remove};
+use super::make::{gateway, lags, put, remove};
 use super::{Applied, Described, Traffic};
 use crate::cluster::fake::Fake;
 use crate::cluster::{Cluster, To};
@@ -100,4 +100,21 @@ fn lists_show_waypoints_alone_and_what_is_said_of_them() {
     let said: Vec<String> = held.iter().flat_map(Said::of).map(|one| one.cells().join(" ")).collect();
     assert_eq!(said[0], "shop plain Unknown Programmed  no controller has taken it up yet");
     assert_eq!(said[2], "shop waypoint False Programmed AddressNotUsable no replica is ready");
+}
+
+#[test]
+fn a_waypoint_is_ready_when_its_present_form_is() {
+    let with = |condition: Value| {
+        let mut held = gateway(&described("waypoint")).unwrap();
+        held["metadata"]["generation"] = json!(2);
+        held["status"] = json!({ "conditions": [condition] });
+        lags(&Cluster::of(Fake::with(&[held.clone()])), &held).unwrap()
+    };
+    let programmed = |status: &str, generation: Value| json!({ "type": "Programmed", "status": status, "message": "no replica", "observedGeneration": generation });
+    assert_eq!(with(programmed("True", json!(2))), Vec::<String>::new());
+    assert_eq!(with(programmed("True", Value::Null)), Vec::<String>::new());
+    assert_eq!(with(programmed("False", json!(2))), ["gateway shop/waypoint: no replica"]);
+    let late = ["gateway shop/waypoint: no controller has taken it up yet"];
+    assert_eq!(with(programmed("True", json!(1))), late);
+    assert_eq!(with(json!({ "type": "Accepted", "status": "True" })), late);
 }
