@@ -6,12 +6,20 @@ mod support;
 
 #[path = "kubernetes/guided.rs"]
 mod guided;
+#[path = "kubernetes/identity.rs"]
+mod identity;
 #[path = "kubernetes/kinds.rs"]
 mod kinds;
+#[path = "kubernetes/leave.rs"]
+mod leave;
 #[path = "kubernetes/mesh.rs"]
 mod mesh;
 #[path = "kubernetes/nodes.rs"]
 mod nodes;
+#[path = "kubernetes/outage.rs"]
+mod outage;
+#[path = "kubernetes/refusals.rs"]
+mod refusals;
 #[path = "kubernetes/rollout.rs"]
 mod rollout;
 #[path = "kubernetes/shop.rs"]
@@ -33,8 +41,8 @@ use support::Check;
 /// A trial's name and what it does.
 type Named = (&'static str, fn(&Cluster) -> Check);
 
-/// In this order.
-const TRIALS: [Named; 10] = [
+/// In this order; the last takes away what the first has installed.
+const TRIALS: [Named; 17] = [
     ("from_nothing_to_an_encrypted_shop", shop::from_nothing),
     ("every_guides_manifest_passes_strict_validation", strict::manifests),
     ("the_guided_path_is_the_same_on_a_cluster", guided::path),
@@ -45,6 +53,13 @@ const TRIALS: [Named; 10] = [
     ("a_nodes_power_cut_leaves_no_pod_outside", nodes::power_cut),
     ("a_rolling_restart_loses_no_request", rollout::restart),
     ("from_one_pod_to_many_and_back_loses_no_request", rollout::scale),
+    ("the_api_server_may_be_away", outage::outage),
+    ("certificates_and_configuration_are_for_whom_they_are", identity::certificates),
+    ("accounts_may_do_what_their_files_say", identity::rights),
+    ("a_waypoints_identity_is_not_to_be_had", identity::forgeries),
+    ("wrong_objects_are_refused_or_close_what_they_name", refusals::refused),
+    ("an_install_twice_changes_nothing", leave::twice),
+    ("an_uninstall_leaves_nothing_behind", leave::uninstall),
 ];
 
 fn main() -> ExitCode {
