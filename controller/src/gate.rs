@@ -168,7 +168,7 @@ mod tests {
         let expected = Expected { issuer: "us".to_owned(), audience: "istio-ca".to_owned() };
         Gate {
             vouching: Vouching::Keys(Verifier::new(PathBuf::from("unused"), expected)),
-            trusted: vec![Account { namespace: "mesh".to_owned(), name: "ztunnel".to_owned() }],
+            trusted: vec!["mesh/ztunnel".parse().unwrap()],
             facts: Arc::default(),
             metrics: ServerMetrics::default(),
         }
@@ -237,13 +237,12 @@ mod tests {
         }
         change(&gate, |pods| pods.insert(pod("z", "ztunnel")));
         // A waypoint is out with its Gateway.
-        let replica = PodFact { waypoint: Some("wp".to_owned()), ..pod("wp-1", "wp") };
-        let account = Account { namespace: "mesh".to_owned(), name: "wp".to_owned() };
+        let account: Account = "mesh/wp".parse().unwrap();
         let bound = BoundPod { name: "wp-1".to_owned(), uid: "u-wp-1".to_owned() };
         let waypoint = Caller { account: account.clone(), pod: bound, ..caller.clone() };
         gate.facts.write().unwrap().made.insert(account.clone());
         gate.facts.write().unwrap().waypoints.insert(account, "mesh/wp".into());
-        change(&gate, |pods| pods.insert(replica));
+        change(&gate, |pods| pods.insert(PodFact { waypoint: Some("wp".to_owned()), ..pod("wp-1", "wp") }));
         {
             let mut revoked = pin!(gate.revoked(&waypoint));
             pending(&mut revoked).await;

@@ -74,10 +74,12 @@ pub(super) fn plan(face: &Face, wanted: &[Condition], details: &Details, now: &s
     let held = &face.status;
     let are_same = same(&held.conditions, wanted);
     let Details::Gateway(gateway) = details else {
-        return (!are_same).then(|| Write::Status(json!({ "conditions": merged(&held.conditions, wanted, now) })));
+        return (!are_same)
+            .then(|| Write::Status(json!({ "conditions": merged(&held.conditions, wanted, now) })));
     };
     let addresses: Vec<Value> = gateway.addresses.iter().map(address).collect();
-    let listeners: Vec<Value> = gateway.listeners.iter().map(|one| listener(&held.listeners, one, now)).collect();
+    let listeners: Vec<Value> =
+        gateway.listeners.iter().map(|one| listener(&held.listeners, one, now)).collect();
     if are_same && held.addresses == addresses && held.listeners == listeners {
         return None;
     }
@@ -128,7 +130,8 @@ pub(super) fn plan_route(
         }
         _ => None,
     };
-    for (at, parent) in face.parents.iter().enumerate().filter(|(_, one)| !wanted.is_empty() && is_ours(one)) {
+    for (at, parent) in face.parents.iter().enumerate().filter(|(_, one)| !wanted.is_empty() && is_ours(one))
+    {
         let wanted = said.map_or(wanted, |said| &said[at]);
         let own =
             held.iter().find(|one| one["controllerName"] == CONTROLLER_NAME && one["parentRef"] == *parent);
