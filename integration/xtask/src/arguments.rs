@@ -26,7 +26,7 @@ pub(crate) struct TestOptions {
     pub(crate) parts: Parts,
     pub(crate) ztunnel: Option<PathBuf>,
     pub(crate) guides: Option<PathBuf>,
-    /// Whether what takes its time has it: streams of ten minutes instead of two.
+    /// Whether what takes its time has it: streams of ten minutes instead of two, longer outages, more pods.
     pub(crate) is_long: bool,
 }
 

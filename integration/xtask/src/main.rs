@@ -27,7 +27,7 @@ usage: cargo xtask COMMAND
                            everything that must pass (all three parts unless some are named)
        [--ztunnel PATH]    those that every ztunnel must pass, with this program in place of ours
        [--guides DIR]      … with the guides' manifests from this folder
-       [--long]            … with streams of ten minutes instead of two
+       [--long]            … with streams of ten minutes instead of two, an API server that is away for two minutes, fifty pods
   check                    format, lints, layers, budgets, generated code, dependency rules
   bench [l4] [--json]      side by side: no mesh, ours, and a ztunnel named by --ztunnel PATH
   bench l7 [--json]        side by side: no proxy, our waypoint, Envoy (--envoy PATH, else fetched), the whole mesh
