@@ -51,8 +51,24 @@ pub(crate) fn provide(workspace: &Workspace) -> Result<(), Failure> {
     if !setup::is_root() {
         return Err(Failure("nodes are namespaces that only root may make".to_owned()));
     }
+    permitted()?;
     setup::require(&TOOLS)?;
     toolchain::find(workspace).map(drop)
+}
+
+/// Whether root may make here what nodes are made of: not every container permits it.
+fn permitted() -> Result<(), Failure> {
+    let mut space = Command::new("unshare");
+    space.args(["--mount", "--net", "--pid", "--uts", "--ipc", "--fork"]);
+    space.args(["mount", "-t", "tmpfs", "ambit-probe", "/tmp"]);
+    succeeds(&mut space)
+        .map_err(|_| Failure("this machine permits no namespaces with mounts of their own".to_owned()))?;
+    let version_1 = Path::new("/sys/fs/cgroup/memory");
+    let root = if version_1.is_dir() { version_1 } else { Path::new("/sys/fs/cgroup") };
+    let group = root.join(format!("ambit-probe-{}", std::process::id()));
+    fs::create_dir(&group)
+        .and_then(|()| fs::remove_dir(&group))
+        .map_err(|error| Failure::new("this machine permits no control groups", error))
 }
 
 /// The cluster's program, to which the words of a command are added.
