@@ -139,8 +139,17 @@ fn parse(line: &str, ip: &str) -> Option<Line> {
         reason: field(line, "reason")?,
         policy: field(line, "policy"),
         rule: field(line, "rule").and_then(|rule| rule.parse().ok()),
-        attribute: field(line, "attribute"),
+        attribute: attribute(line),
     })
+}
+
+/// The attribute, which may be of two words: within another value it is the last thing said.
+fn attribute(line: &str) -> Option<String> {
+    let (before, rest) = line.split_once(" attribute=")?;
+    match before.matches('"').count() % 2 {
+        1 => rest.split('"').next().map(str::to_owned),
+        _ => field(line, "attribute"),
+    }
 }
 
 /// The value of `name=` as a word of its own; values of several words are within quotes.
